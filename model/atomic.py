@@ -1,0 +1,75 @@
+"""Files that appear whole or not at all: temporary file, fsync, rename."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from egeunet.model.errors import OutputError
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path in the target's folder; on success it replaces the target.
+
+    The target may be a file or a folder (a Core ML package is one). On any error or
+    interrupt the temporary one is removed and the target stays as it was.
+
+    Raises:
+        OutputError: the folder cannot be made or written, or the disk is full.
+    """
+    path = Path(path)
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir() and path.suffix != ".mlpackage":
+            raise OutputError(f"{path} is a folder; expected to write a file there")
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+    try:
+        with explained(path):
+            temporary = folder / path.name
+            yield temporary
+            _sync(temporary)
+            if path.is_dir():  # a folder cannot be replaced in one step: move it aside first
+                os.replace(path, folder / "old")
+            os.replace(temporary, path)
+            _sync(path.parent)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write ``data`` to ``path``, whole or not at all; see :func:`replacing`."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+@contextmanager
+def explained(path: str | Path) -> Iterator[None]:
+    """Turn an OSError about ``path`` into a one-line :class:`OutputError`."""
+    try:
+        yield
+    except OSError as error:
+        hints = {
+            errno.ENOSPC: "free some space or choose another folder",
+            errno.EACCES: "choose a folder you may write to",
+            errno.EROFS: "choose a folder you may write to",
+            errno.ENOTDIR: "a part of the path is a file, not a folder",
+            errno.EEXIST: "a part of the path is a file, not a folder",
+        }
+        hint = hints.get(error.errno or 0, "check the path")
+        raise OutputError(f"cannot write {path}: {error.strerror or error}; {hint}") from error
+
+
+def _sync(path: Path) -> None:
+    targets = [path, *path.rglob("*")] if path.is_dir() else [path]
+    for target in targets:
+        descriptor = os.open(target, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

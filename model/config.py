@@ -1,0 +1,60 @@
+"""The architecture of one EGE-UNet, as data."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from egeunet.model.errors import InputError
+
+#: The input's sides are halved five times (Ruan et al., 2023, section 2 and figure 2).
+STRIDE = 32
+
+
+@dataclass(frozen=True)
+class EGEUNetConfig:
+    """Configuration of :class:`egeunet.model.EGEUNet`; the defaults are the paper's network.
+
+    Attributes:
+        num_classes: channels of the final map; 1 is lesion against skin.
+        input_channels: channels of the image.
+        channels: widths of the six stages; each a positive multiple of 4
+            (GHPA and GAB split channels into four groups, GroupNorm has four).
+        bridge: Group Aggregation Bridge on the skip connections; off = plain addition.
+        deep_supervision: the five side outputs; they also feed GAB its mask, so
+            without them a GAB works on the two feature maps alone.
+
+    Raises:
+        InputError: for any value outside those ranges.
+    """
+
+    num_classes: int = 1
+    input_channels: int = 3
+    channels: tuple[int, ...] = (8, 16, 24, 32, 48, 64)
+    bridge: bool = True
+    deep_supervision: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "channels", tuple(self.channels))
+        for name in ("num_classes", "input_channels"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise InputError(f"{name} must be a positive integer, got {value!r}")
+        if len(self.channels) != 6 or any(
+            not isinstance(c, int) or c < 4 or c % 4 for c in self.channels
+        ):
+            raise InputError(
+                f"channels must be six positive multiples of 4, got {self.channels!r}"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The configuration as JSON-ready values."""
+        return {**asdict(self), "channels": list(self.channels)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> EGEUNetConfig:
+        """The inverse of :meth:`to_dict`; an unknown key is an :class:`InputError`."""
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise InputError(f"not an EGE-UNet configuration: {values!r} ({error})") from error

@@ -1,0 +1,165 @@
+"""Weights on disk: safetensors beside a contract, and the public code's checkpoints.
+
+Nothing here executes what a file says: safetensors, or ``torch.load`` with
+``weights_only=True``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from egeunet.model.atomic import write_bytes
+from egeunet.model.config import EGEUNetConfig
+from egeunet.model.contract import ModelContract
+from egeunet.model.egeunet import EGEUNet
+from egeunet.model.errors import InputError
+
+#: What the weights in the package are called, without suffix.
+SHIPPED = "egeunet_isic2017"
+_WRAPPERS = ("model_state_dict", "state_dict", "model")
+
+
+def shipped_weights() -> Path:
+    """Path of the safetensors file that is installed with the package."""
+    return Path(str(resources.files("egeunet.model") / "shipped" / f"{SHIPPED}.safetensors"))
+
+
+def load_weights(path: str | Path | None = None) -> tuple[EGEUNet, ModelContract]:
+    """Load a network and the contract its weights were trained under.
+
+    Args:
+        path: ``.safetensors`` written by :func:`save_weights`, or a ``.pth`` / ``.pt``
+            of the public code (its contract is then ``minmax255``); None = shipped.
+
+    Returns:
+        The network in eval mode on the CPU, and its contract.
+
+    Raises:
+        InputError: unreadable file, weights of another network, NaN or infinite values.
+    """
+    path = shipped_weights() if path is None else Path(path)
+    if not path.is_file():
+        raise InputError(f"weights not found: {path}")
+    if path.suffix == ".safetensors":
+        state, metadata = _read_safetensors(path)
+        contract = _contract_from(metadata, path)
+    elif path.suffix in (".pth", ".pt"):
+        state, contract = _read_checkpoint(path), ModelContract(normalization="minmax255")
+    else:
+        raise InputError(f"{path}: expected .safetensors, .pth or .pt, got {path.suffix!r}")
+    try:
+        model = model_from_state(state)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    return model, contract
+
+
+def save_weights(path: str | Path, model: EGEUNet, contract: ModelContract) -> None:
+    """Write ``path`` (.safetensors) with configuration and contract inside, and the
+    contract once more as readable JSON beside it. Both appear whole or not at all."""
+    from safetensors.torch import save
+
+    path = Path(path)
+    state = {name: value.detach().contiguous() for name, value in model.state_dict().items()}
+    metadata = {
+        "config": json.dumps(model.config.to_dict()),
+        "contract": json.dumps(contract.to_dict()),
+    }
+    write_bytes(path, save(state, metadata))
+    text = json.dumps(contract.to_dict(), indent=2) + "\n"
+    write_bytes(path.with_suffix(".contract.json"), text.encode())
+
+
+def model_from_state(state: Mapping[str, Any]) -> EGEUNet:
+    """Build an eval-mode network whose architecture is read from the tensors' shapes.
+
+    Raises:
+        InputError: tensors missing, unknown, misshapen, or with NaN or infinite values.
+    """
+    tensors = _clean(state)
+    model = EGEUNet(_config_of(tensors))
+    expected = model.state_dict()
+    missing = sorted(expected.keys() - tensors.keys())
+    unknown = sorted(tensors.keys() - expected.keys())
+    if missing or unknown:
+        raise InputError(
+            f"not EGE-UNet weights: {len(missing)} tensors missing {missing[:3]}, "
+            f"{len(unknown)} unknown {unknown[:3]}"
+        )
+    for name, want in expected.items():
+        if tensors[name].shape != want.shape:
+            raise InputError(
+                f"tensor {name} has shape {tuple(tensors[name].shape)}, "
+                f"expected {tuple(want.shape)}"
+            )
+        if not torch.isfinite(tensors[name]).all():
+            raise InputError(f"tensor {name} holds NaN or infinite values; weights are broken")
+    model.load_state_dict(tensors)
+    return model.eval()
+
+
+def _config_of(tensors: dict[str, Tensor]) -> EGEUNetConfig:
+    """The architecture that these tensors belong to."""
+    names = [f"encoder{i}.0.weight" for i in (1, 2, 3)]
+    names += [f"encoder{i}.0.ldw.2.weight" for i in (4, 5, 6)]
+    absent = [name for name in [*names, "final.weight"] if name not in tensors]
+    if absent:
+        raise InputError(f"not EGE-UNet weights: no tensor named {absent[0]}")
+    return EGEUNetConfig(
+        num_classes=tensors["final.weight"].shape[0],
+        input_channels=tensors[names[0]].shape[1],
+        channels=tuple(tensors[name].shape[0] for name in names),
+        bridge="GAB1.pre_project.weight" in tensors,
+        deep_supervision="gt_conv1.0.weight" in tensors,
+    )
+
+
+def _clean(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Unwrap, strip ``module.`` and drop the FLOP counter's buffers."""
+    for wrapper in _WRAPPERS:
+        if isinstance(state.get(wrapper), Mapping):
+            state = state[wrapper]
+    tensors = {}
+    for name, value in state.items():
+        if isinstance(value, Tensor) and not re.search(r"(^|\.)total_(ops|params)$", str(name)):
+            tensors[str(name).removeprefix("module.")] = value.float()
+    return tensors
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = list(file.keys())
+            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: not a readable safetensors file ({error})") from error
+
+
+def _contract_from(metadata: dict[str, str], path: Path) -> ModelContract:
+    if "contract" not in metadata:
+        return ModelContract()
+    try:
+        return ModelContract.from_dict(json.loads(metadata["contract"]))
+    except (json.JSONDecodeError, InputError) as error:
+        raise InputError(f"{path}: unreadable contract in its metadata ({error})") from error
+
+
+def _read_checkpoint(path: Path) -> dict[str, Any]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001 - torch.load raises whatever the bytes provoke
+        first = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error)
+        raise InputError(f"{path}: not a readable checkpoint ({first})") from error
+    if not isinstance(state, dict):
+        raise InputError(f"{path}: expected a state dict, got {type(state).__name__}")
+    return state

@@ -1,0 +1,1 @@
+"""TensorFlow Lite files, written from the deploy form by means of the published schema."""

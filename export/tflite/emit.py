@@ -1,0 +1,153 @@
+"""Write a graph as a .tflite file."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from egeunet.export.graph import Graph, Node, Quantization, Value
+from egeunet.export.tflite.flatbuffer import SharingBuilder
+from egeunet.export.tflite.operators import LOWERINGS, Lowered
+from egeunet.model.contract import ModelContract
+
+#: The metadata entry that carries the contract as JSON.
+CONTRACT_ENTRY = "EGEUNET_CONTRACT"
+SIGNATURE = "serving_default"
+INPUT_NAME, OUTPUT_NAME = "image", "probability"
+_SCHEMA_VERSION = 3
+_TYPES = {
+    "float32": schema.TensorType.FLOAT32,
+    "float16": schema.TensorType.FLOAT16,
+    "int32": schema.TensorType.INT32,
+    "uint8": schema.TensorType.UINT8,
+    "int8": schema.TensorType.INT8,
+}
+
+
+def emit_tflite(graph: Graph, contract: ModelContract) -> bytes:
+    """The whole file: one subgraph, one signature, no names but the two of its ends.
+
+    Args:
+        graph: of primitive operators (no layer_norm, no group_norm), any mix of types.
+        contract: embedded as metadata entry ``EGEUNET_CONTRACT``.
+    """
+    return _Emitter(graph).file(contract)
+
+
+class _Emitter:
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.b = SharingBuilder()
+        self.buffers: dict[bytes, int] = {b"": 0}
+        self.tensors: list[int] = []
+        self.index: dict[Any, int] = {}  # value name, or a constant's content -> tensor index
+        self.codes: dict[tuple[int, int], int] = {}
+
+    def file(self, contract: ModelContract) -> bytes:
+        b, graph = self.b, self.graph
+        source = self.tensor(graph.values[graph.input], INPUT_NAME)
+        operators = b.tables([self.operator(node) for node in graph.nodes])
+        result = self.index[graph.output]
+        subgraph = b.table(
+            "SubGraph",
+            Tensors=b.tables(self.tensors),
+            Inputs=b.vector([source], "int32"),
+            Outputs=b.vector([result], "int32"),
+            Operators=operators,
+        )
+        ends = [
+            b.tables([b.table("TensorMap", Name=b.text(name), TensorIndex=index)])
+            for name, index in ((INPUT_NAME, source), (OUTPUT_NAME, result))
+        ]
+        signature = b.table(
+            "SignatureDef", Inputs=ends[0], Outputs=ends[1], SignatureKey=b.text(SIGNATURE)
+        )
+        text = json.dumps(contract.to_dict(), separators=(",", ":")).encode()
+        metadata = b.table("Metadata", Name=b.text(CONTRACT_ENTRY), Buffer=self.buffer(text))
+        buffers = [b.table("Buffer", Data=b.data(data) if data else None) for data in self.buffers]
+        codes = [self._operator_code(code, version) for code, version in self.codes]
+        model = b.table(
+            "Model",
+            Version=_SCHEMA_VERSION,
+            OperatorCodes=b.tables(codes),
+            Subgraphs=b.tables([subgraph]),
+            Buffers=b.tables(buffers),
+            Metadata=b.tables([metadata]),
+            SignatureDefs=b.tables([signature]),
+        )
+        return b.finish(model, b"TFL3")
+
+    def operator(self, node: Node) -> int:
+        if node.op not in LOWERINGS:
+            raise NotImplementedError(f"no TFLite lowering of operator {node.op!r}")
+        lowered = LOWERINGS[node.op](self.b, self.graph, node)
+        inputs = [self.tensor(self.graph.values[name]) for name in node.inputs]
+        for number, data in enumerate(lowered.extra):
+            name = f"{node.output}.{number}"
+            inputs.append(self.tensor(Value(name, data.shape, str(data.dtype), data)))
+        name = OUTPUT_NAME if node.output == self.graph.output else ""
+        outputs = [self.tensor(self.graph.values[node.output], name)]
+        options = getattr(schema.BuiltinOptions, lowered.options) if lowered.options else None
+        return self.b.table(
+            "Operator",
+            OpcodeIndex=self._code(lowered, node),
+            Inputs=self.b.vector(inputs, "int32"),
+            Outputs=self.b.vector(outputs, "int32"),
+            BuiltinOptionsType=options,
+            BuiltinOptions=lowered.offset or None,
+        )
+
+    def tensor(self, value: Value, name: str = "") -> int:
+        """Index of the tensor; equal constants are one tensor."""
+        key: Any = value.name
+        if value.data is not None:
+            key = (value.dtype, value.shape, value.data.tobytes(), _key(value.quantization))
+        if key not in self.index:
+            data = b"" if value.data is None else value.data.astype(value.dtype).tobytes()
+            self.index[key] = len(self.tensors)
+            self.tensors.append(
+                self.b.table(
+                    "Tensor",
+                    Shape=self.b.vector(value.shape, "int32"),
+                    Type=_TYPES[value.dtype],
+                    Buffer=self.buffer(data),
+                    Name=self.b.text(name) if name else None,
+                    Quantization=self.quantization(value.quantization),
+                )
+            )
+        return self.index[key]
+
+    def quantization(self, quantization: Quantization | None) -> int | None:
+        if quantization is None:
+            return None
+        return self.b.table(
+            "QuantizationParameters",
+            Scale=self.b.vector(quantization.scale, "float32"),
+            ZeroPoint=self.b.vector(quantization.zero_point, "int64"),
+            QuantizedDimension=quantization.axis,
+        )
+
+    def buffer(self, data: bytes) -> int:
+        return self.buffers.setdefault(data, len(self.buffers))
+
+    def _code(self, lowered: Lowered, node: Node) -> int:
+        types = {self.graph.values[name].dtype for name in (*node.inputs, node.output)}
+        version = lowered.integer_version if types & {"int8", "uint8"} else 1
+        key = (getattr(schema.BuiltinOperator, lowered.builtin), version)
+        return self.codes.setdefault(key, len(self.codes))
+
+    def _operator_code(self, code: int, version: int) -> int:
+        # Codes above 127 do not fit the deprecated byte field, which then says 127.
+        return self.b.table(
+            "OperatorCode", DeprecatedBuiltinCode=min(code, 127), BuiltinCode=code, Version=version
+        )
+
+
+def _key(quantization: Quantization | None) -> tuple[Any, ...] | None:
+    if quantization is None:
+        return None
+    scale, zero_point = np.asarray(quantization.scale), np.asarray(quantization.zero_point)
+    return scale.tobytes(), zero_point.tobytes(), quantization.axis

@@ -1,0 +1,116 @@
+"""Augmentation of a whole batch at once, reproducible from a seed and a step number.
+
+Geometry (flips, rotation, zoom, shear, shift) is one affine resampling of image and
+mask together; colour (gain per channel, brightness, contrast, saturation) follows.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from egeunet.model.errors import InputError
+
+_LUMA = (0.299, 0.587, 0.114)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Ranges of the random changes; zero switches a change off.
+
+    Attributes:
+        flip: mirror each axis with probability one half.
+        rotate: degrees to either side, drawn per image.
+        zoom: lower and upper bound of the factor, drawn log-uniformly; > 1 enlarges.
+        stretch: log-range of the two axes' ratio.
+        shear, shift: as fractions of the side, to either side.
+        gain: log-range of a factor per colour channel (white balance).
+        brightness, contrast, saturation: to either side of neutral.
+        blank: probability of a blanked rectangle (cutout; the mask stays).
+    """
+
+    flip: bool = True
+    rotate: float = 180.0
+    zoom: tuple[float, float] = (0.75, 1.4)
+    stretch: float = 0.15
+    shear: float = 0.1
+    shift: float = 0.1
+    gain: float = 0.08
+    brightness: float = 0.12
+    contrast: float = 0.25
+    saturation: float = 0.3
+    blank: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.zoom[0] <= self.zoom[1]:
+            raise InputError(f"zoom must be two growing positive numbers, got {self.zoom}")
+
+    def __call__(
+        self, images: Tensor, masks: Tensor, rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Change a batch.
+
+        Args:
+            images: (B, 3, H, W) float in 0..1.
+            masks: (B, 1, H, W) float in 0..1.
+            rng: the only source of randomness.
+
+        Returns:
+            Both, same shapes and ranges; masks are soft where resampling blends them.
+        """
+        theta = torch.from_numpy(self._affine(len(images), rng))
+        grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+        both = torch.cat((images, masks), dim=1)
+        both = F.grid_sample(both, grid, padding_mode="reflection", align_corners=False)
+        images = self._colour(both[:, :3], rng)
+        if self.blank:
+            images = self._blank(images, rng)
+        return images, both[:, 3:]
+
+    def _affine(self, count: int, rng: np.random.Generator) -> np.ndarray:
+        """(count, 2, 3) float32: output coordinates -> input coordinates, both -1..1."""
+        angle = rng.uniform(-self.rotate, self.rotate, count) * math.pi / 180
+        zoom = np.exp(rng.uniform(*np.log(self.zoom), count))
+        stretch = np.exp(rng.uniform(-self.stretch, self.stretch, count) / 2)
+        shear = rng.uniform(-self.shear, self.shear, count)
+        flip = rng.choice((-1.0, 1.0), (2, count)) if self.flip else np.ones((2, count))
+        shift = rng.uniform(-2 * self.shift, 2 * self.shift, (2, count))
+        cos, sin = np.cos(angle), np.sin(angle)
+        sx, sy = flip[0] * stretch / zoom, flip[1] / (stretch * zoom)
+        rows = ((cos * sx, (cos * shear - sin) * sy, shift[0]),
+                (sin * sx, (sin * shear + cos) * sy, shift[1]))  # fmt: skip
+        return np.moveaxis(np.array(rows), 2, 0).astype(np.float32)
+
+    def _colour(self, images: Tensor, rng: np.random.Generator) -> Tensor:
+        count = len(images)
+
+        def draw(spread: float, channels: int = 1) -> Tensor:
+            values = rng.uniform(-spread, spread, (count, channels, 1, 1))
+            return torch.from_numpy(values.astype(np.float32))
+
+        images = images * draw(self.gain, 3).exp()
+        grey = (images * torch.tensor(_LUMA)[:, None, None]).sum(1, keepdim=True)
+        images = grey + (images - grey) * (1 + draw(self.saturation))
+        mean = grey.mean((2, 3), keepdim=True)
+        images = mean + (images - mean) * (1 + draw(self.contrast)) + draw(self.brightness)
+        return images.clamp(0, 1)
+
+    def _blank(self, images: Tensor, rng: np.random.Generator) -> Tensor:
+        images = images.clone()
+        height, width = images.shape[2:]
+        for image in images:
+            if rng.random() < self.blank:
+                h, w = (
+                    rng.integers(height // 16, height // 4),
+                    rng.integers(width // 16, width // 4),
+                )
+                y, x = rng.integers(0, height - h), rng.integers(0, width - w)
+                image[:, y : y + h, x : x + w] = torch.from_numpy(
+                    rng.uniform(0, 1, (3, 1, 1)).astype(np.float32)
+                )
+        return images

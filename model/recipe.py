@@ -1,0 +1,85 @@
+"""A training recipe, as data: what is done in which order, and nothing about how."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from egeunet.model.augment import Augmentation
+from egeunet.model.config import STRIDE
+from egeunet.model.errors import InputError
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the training at one resolution."""
+
+    size: int
+    epochs: int
+    batch: int
+
+    def __post_init__(self) -> None:
+        if self.size < STRIDE or self.size % STRIDE:
+            raise InputError(f"stage size must be a multiple of {STRIDE}, got {self.size}")
+        if self.epochs < 1 or self.batch < 1:
+            raise InputError(f"a stage needs epochs >= 1 and batch >= 1, got {self}")
+
+    @classmethod
+    def parse(cls, text: str) -> Stage:
+        """``SIZExEPOCHSxBATCH``, for example ``128x120x16``."""
+        try:
+            size, epochs, batch = (int(part) for part in text.split("x"))
+        except ValueError as error:
+            raise InputError(f"a stage is SIZExEPOCHSxBATCH, got {text!r}") from error
+        return cls(size, epochs, batch)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides the weights, given data and seed.
+
+    Attributes:
+        stages: resolutions in order; the last one is the contract's size.
+        learning_rate: peak of AdamW's rate: linear warm-up, then one cosine over all stages.
+        warmup: fraction of all steps.
+        final_rate: the cosine's end, as a fraction of the peak.
+        weight_decay: AdamW's, on matrices and kernels only.
+        ema: decay of the averaged weights, which are what is evaluated and kept.
+        validate_every: epochs between validations; the last epoch is always one.
+        seed: of initial weights, order and augmentation.
+    """
+
+    stages: tuple[Stage, ...] = (Stage(128, 120, 16), Stage(256, 36, 8))
+    learning_rate: float = 2e-3
+    warmup: float = 0.03
+    final_rate: float = 0.01
+    weight_decay: float = 0.01
+    ema: float = 0.999
+    validate_every: int = 4
+    seed: int = 0
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+    def __post_init__(self) -> None:
+        if not self.stages:
+            raise InputError("a recipe needs at least one stage")
+        if not 0 < self.learning_rate < 1 or not 0 <= self.ema < 1 or not 0 <= self.warmup < 1:
+            raise InputError(
+                "learning_rate, ema and warmup must lie in 0..1, got "
+                f"{self.learning_rate}, {self.ema}, {self.warmup}"
+            )
+        if self.validate_every < 1:
+            raise InputError(f"validate_every must be >= 1, got {self.validate_every}")
+
+    def rate(self, step: int, steps: int) -> float:
+        """Learning rate of ``step`` (from 0) out of ``steps``."""
+        warm = max(1, round(self.warmup * steps))
+        if step < warm:
+            return self.learning_rate * (step + 1) / warm
+        progress = (step - warm) / max(1, steps - warm)
+        cosine = 0.5 * (1 + math.cos(math.pi * progress))
+        return self.learning_rate * (self.final_rate + (1 - self.final_rate) * cosine)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready values."""
+        return asdict(self)

@@ -1,0 +1,258 @@
+"""Train EGE-UNet: progressive resolution, one cosine, averaged weights, exact resume."""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from egeunet.model.checkpoint import TrainingState
+from egeunet.model.config import EGEUNetConfig
+from egeunet.model.contract import ModelContract
+from egeunet.model.egeunet import EGEUNet
+from egeunet.model.errors import InputError
+from egeunet.model.losses import deep_supervision_loss
+from egeunet.model.recipe import Recipe, Stage
+
+CHECKPOINT_SECONDS = 240.0
+_CHANNELS_LAST = torch.channels_last
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Images and masks in memory: uint8 (N, 3, H, W) and bool (N, 1, H, W)."""
+
+    images: Tensor
+    masks: Tensor
+
+    @classmethod
+    def from_arrays(cls, images_nhwc: NDArray[np.uint8], masks: NDArray[np.bool_]) -> Pictures:
+        """From uint8 (N, H, W, 3) and bool (N, H, W)."""
+        if len(images_nhwc) == 0:
+            raise InputError("no image to train on: the data set is empty")
+        # Kept as uint8 NHWC in memory: the permuted view is channels_last as it is.
+        images = torch.from_numpy(np.ascontiguousarray(images_nhwc)).permute(0, 3, 1, 2)
+        return cls(images, torch.from_numpy(np.ascontiguousarray(masks))[:, None])
+
+    def resized(self, size: int) -> Pictures:
+        """The same pictures at size x size, antialiased."""
+        if self.images.shape[2:] == (size, size):
+            return self
+        images, masks = [], []
+        for image, mask in zip(self.images.split(64), self.masks.split(64), strict=True):
+            small = F.interpolate(image.float(), (size, size), mode="bilinear", antialias=True)
+            images.append(
+                small.round().clamp(0, 255).byte().contiguous(memory_format=_CHANNELS_LAST)
+            )
+            masks.append(F.adaptive_avg_pool2d(mask.float(), (size, size)) >= 0.5)
+        return Pictures(torch.cat(images), torch.cat(masks))
+
+    def fingerprint(self) -> str:
+        """A hash of what the pictures are, so that a run is not resumed on other data."""
+        sample = self.images[:: max(1, len(self.images) // 16), :, ::8, ::8].contiguous().numpy()
+        return hashlib.sha256(str(tuple(self.images.shape)).encode() + sample.tobytes()).hexdigest()
+
+
+class Trainer:
+    """One training run in one folder.
+
+    Args:
+        recipe: what to do.
+        training, validation: pictures at the last stage's size; selection of the best
+            averaged weights happens on ``validation`` only.
+        folder: where ``checkpoint.pt`` lives.
+        resume: go on from the checkpoint instead of starting anew.
+        compiled: run the step through torch.compile (minutes once, faster after).
+
+    Raises:
+        InputError: nothing to resume, or a checkpoint of another recipe or other data.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        training: Pictures,
+        validation: Pictures,
+        folder: Path,
+        *,
+        config: EGEUNetConfig | None = None,
+        resume: bool = False,
+        compiled: bool = True,
+        progress: bool = True,
+        on_validation: Callable[[TrainingState], None] | None = None,
+    ) -> None:
+        self.recipe, self.folder, self.progress = recipe, folder, progress
+        self.training, self.validation = training, validation
+        self.compiled, self.on_validation = compiled, on_validation
+        torch.manual_seed(recipe.seed)
+        self.model = EGEUNet(config).to(memory_format=_CHANNELS_LAST)
+        self.averaged = EGEUNet(config).to(memory_format=_CHANNELS_LAST)
+        self.averaged.load_state_dict(self.model.state_dict())
+        self.optimizer = _optimizer(self.model, recipe)
+        self.state = TrainingState(recipe.to_dict(), training.fingerprint(), 0, {}, {}, {})
+        self._stop_requested = False
+        if resume:
+            self._restore()
+
+    def _restore(self) -> None:
+        state = TrainingState.load(self.folder)
+        if state.data_fingerprint != self.state.data_fingerprint:
+            raise InputError(f"{self.folder}: its checkpoint was trained on other data")
+        # A JSON round trip turns tuples into lists; compare what both look like as text.
+        if _plain(state.recipe) != _plain(self.state.recipe):
+            raise InputError(f"{self.folder}: its checkpoint follows another recipe")
+        self.state = state
+        self.model.load_state_dict(state.model)
+        self.averaged.load_state_dict(state.averaged)
+        self.optimizer.load_state_dict(state.optimizer)
+
+    def steps_per_epoch(self, stage: Stage) -> int:
+        """Full batches only: the compiled step has one shape."""
+        return max(1, len(self.training.images) // stage.batch)
+
+    def run(self) -> TrainingState:
+        """Train to the end; a first Ctrl-C (or SIGTERM) stops after the running step.
+
+        Raises:
+            KeyboardInterrupt: when stopped, after the checkpoint has been written.
+        """
+        total = sum(s.epochs * self.steps_per_epoch(s) for s in self.recipe.stages)
+        handlers = {
+            s: signal.signal(s, self._request_stop) for s in (signal.SIGINT, signal.SIGTERM)
+        }
+        try:
+            with tqdm(total=total, initial=self.state.step, disable=not self.progress) as bar:
+                done = 0
+                for stage in self.recipe.stages:
+                    length = stage.epochs * self.steps_per_epoch(stage)
+                    if self.state.step < done + length:
+                        self._run_stage(stage, done, total, bar)
+                    done += length
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        return self.state
+
+    def _run_stage(self, stage: Stage, first_step: int, total: int, bar: Any) -> None:
+        pictures = self.training.resized(stage.size)
+        batches = pictures.images.shape[0], self.steps_per_epoch(stage)
+        loss_of = _loss_of(self.model)
+        step_loss = torch.compile(loss_of) if self.compiled else loss_of
+        saved, losses = time.monotonic(), []
+        for step in range(self.state.step, first_step + stage.epochs * batches[1]):
+            epoch, index = divmod(step - first_step, batches[1])
+            # Order and augmentation depend on seed and position only: resume is exact.
+            order = np.random.default_rng([self.recipe.seed, 1, first_step, epoch])
+            chosen = order.permutation(batches[0])[index * stage.batch : (index + 1) * stage.batch]
+            rng = np.random.default_rng([self.recipe.seed, 2, step])
+            images, masks = self._batch(pictures, chosen, rng)
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.recipe.rate(step, total)
+            self.optimizer.zero_grad()
+            loss = step_loss(images, masks)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
+            self.optimizer.step()
+            self._average(step)
+            losses.append(loss.item())
+            self.state.step = step + 1
+            bar.update()
+            if index == batches[1] - 1:
+                self._end_epoch(stage, epoch, losses, bar)
+                losses = []
+            if self._stop_requested or time.monotonic() - saved > CHECKPOINT_SECONDS:
+                self.save()
+                saved = time.monotonic()
+            if self._stop_requested:
+                raise KeyboardInterrupt
+        self.save()
+
+    def _batch(
+        self, pictures: Pictures, chosen: NDArray[np.int64], rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor]:
+        index = torch.from_numpy(chosen)
+        images, masks = pictures.images[index].float() / 255, pictures.masks[index].float()
+        images, masks = self.recipe.augmentation(images, masks, rng)
+        return images.contiguous(memory_format=_CHANNELS_LAST), masks.contiguous()
+
+    @torch.no_grad()
+    def _average(self, step: int) -> None:
+        # Short memory at first, so that the average does not start from random weights.
+        decay = min(self.recipe.ema, (1 + step) / (10 + step))
+        targets, sources = list(self.averaged.parameters()), list(self.model.parameters())
+        torch._foreach_lerp_(targets, sources, 1 - decay)
+
+    def _end_epoch(self, stage: Stage, epoch: int, losses: list[float], bar: Any) -> None:
+        if (epoch + 1) % self.recipe.validate_every and epoch + 1 < stage.epochs:
+            return
+        iou = pooled_iou(self.averaged, self.validation.resized(stage.size))
+        rate = self.optimizer.param_groups[0]["lr"]
+        loss = float(np.mean(losses)) if losses else float("nan")
+        row = {"step": self.state.step, "size": stage.size, "epoch": epoch + 1,
+               "loss": loss, "validation_iou": iou, "learning_rate": rate}  # fmt: skip
+        self.state.log.append(row)
+        # Only the last resolution is the contract's; earlier stages are not comparable.
+        if stage == self.recipe.stages[-1] and iou > self.state.best_iou:
+            self.state.best_iou, self.state.best = iou, _copy(self.averaged)
+        bar.set_postfix(size=stage.size, loss=f"{loss:.3f}", iou=f"{iou:.4f}")
+        self.save()
+        if self.on_validation:
+            self.on_validation(self.state)
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        self.state.model, self.state.averaged = _copy(self.model), _copy(self.averaged)
+        self.state.optimizer = self.optimizer.state_dict()
+        self.state.save(self.folder)
+
+    def _request_stop(self, *_: object) -> None:
+        self._stop_requested = True
+
+
+@torch.inference_mode()
+def pooled_iou(model: EGEUNet, pictures: Pictures, threshold: float = 0.5) -> float:
+    """IoU of one confusion matrix over all pixels of ``pictures``, in 0..1."""
+    contract, overlap, union = ModelContract(), 0, 0
+    for images, masks in zip(pictures.images.split(8), pictures.masks.split(8), strict=True):
+        pixels = contract.normalize(images.permute(0, 2, 3, 1).numpy())
+        predicted = model(torch.from_numpy(pixels).permute(0, 3, 1, 2)).probability >= threshold
+        overlap += int((predicted & masks).sum())
+        union += int((predicted | masks).sum())
+    return overlap / max(union, 1)
+
+
+def _loss_of(model: EGEUNet) -> Callable[[Tensor, Tensor], Tensor]:
+    def loss_of(images: Tensor, masks: Tensor) -> Tensor:
+        return deep_supervision_loss(model(images), masks)
+
+    return loss_of
+
+
+def _optimizer(model: EGEUNet, recipe: Recipe) -> torch.optim.AdamW:
+    kernels = [p for p in model.parameters() if p.ndim > 1]
+    vectors = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": kernels}, {"params": vectors, "weight_decay": 0.0}]
+    return torch.optim.AdamW(
+        groups, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, foreach=True
+    )
+
+
+def _copy(model: EGEUNet) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -122,11 +122,16 @@ class GraphBuilder:
     def add_node(
         self, op: str, inputs: Sequence[str], shape: Sequence[int], **attributes: Any
     ) -> str:
-        """Append one node whose output has ``shape``."""
+        """Append one node whose float32 output has ``shape``; see :meth:`typed`."""
         output = f"v{len(self.values)}"
         self.values[output] = Value(output, tuple(shape))
         self.nodes.append(Node(op, tuple(inputs), output, attributes, self.scope))
         return output
+
+    def typed(self, name: str, dtype: str, quantization: Quantization | None = None) -> str:
+        """Give a value another type; returns its name."""
+        self.values[name] = replace(self.values[name], dtype=dtype, quantization=quantization)
+        return name
 
     def conv2d(self, x: str, weight: Array, bias: Array) -> str:
         """weight (O, kh, kw, I), bias (O,)."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from egeunet.model.config import EGEUNetConfig
 from egeunet.model.contract import ModelContract
-from egeunet.model.errors import MissingExtraError
+from egeunet.model.errors import needs_extra
 
 if TYPE_CHECKING:
     from egeunet.model.egeunet import EGEUNet, EGEUNetOutput
@@ -37,9 +37,5 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
+    with needs_extra("torch"):
         return getattr(import_module(_LAZY[name]), name)
-    except ModuleNotFoundError as error:
-        if error.name == "torch":
-            raise MissingExtraError("torch", "torch") from error
-        raise

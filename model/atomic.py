@@ -35,8 +35,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
             yield temporary
             _sync(temporary)
             if path.is_dir():  # a folder cannot be replaced in one step: move it aside first
-                os.replace(path, folder / "old")
-            os.replace(temporary, path)
+                path.replace(folder / "old")
+            temporary.replace(path)
             _sync(path.parent)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

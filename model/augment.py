@@ -75,7 +75,7 @@ class Augmentation:
     def _affine(self, count: int, rng: np.random.Generator) -> np.ndarray:
         """(count, 2, 3) float32: output coordinates -> input coordinates, both -1..1."""
         angle = rng.uniform(-self.rotate, self.rotate, count) * math.pi / 180
-        zoom = np.exp(rng.uniform(*np.log(self.zoom), count))
+        zoom = np.exp(rng.uniform(math.log(self.zoom[0]), math.log(self.zoom[1]), count))
         stretch = np.exp(rng.uniform(-self.stretch, self.stretch, count) / 2)
         shear = rng.uniform(-self.shear, self.shear, count)
         flip = rng.choice((-1.0, 1.0), (2, count)) if self.flip else np.ones((2, count))

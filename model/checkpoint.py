@@ -60,7 +60,7 @@ class TrainingState:
             return cls(**values)
         except InputError:
             raise
-        except Exception as error:  # noqa: BLE001 - torch.load raises whatever the bytes provoke
+        except Exception as error:  # torch.load raises whatever the bytes provoke
             raise InputError(
                 f"{path} is not a readable training checkpoint "
                 f"({type(error).__name__}); remove it to start anew"

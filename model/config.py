@@ -43,9 +43,7 @@ class EGEUNetConfig:
         if len(self.channels) != 6 or any(
             not isinstance(c, int) or c < 4 or c % 4 for c in self.channels
         ):
-            raise InputError(
-                f"channels must be six positive multiples of 4, got {self.channels!r}"
-            )
+            raise InputError(f"channels must be six positive multiples of 4, got {self.channels!r}")
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration as JSON-ready values."""

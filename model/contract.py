@@ -84,4 +84,7 @@ class ModelContract:
         if not isinstance(values, dict) or not set(values) <= known:
             unknown = sorted(set(values) - known) if isinstance(values, dict) else values
             raise InputError(f"not a model contract: unknown {unknown!r}")
-        return cls(**values)
+        try:
+            return cls(**values)
+        except TypeError as error:  # a value of a type that cannot be compared
+            raise InputError(f"not a model contract: {values!r} ({error})") from error

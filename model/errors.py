@@ -6,6 +6,9 @@ that is not an :class:`EgeunetError` is a defect of ours and keeps its traceback
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class EgeunetError(Exception):
     """Base class. ``exit_code`` is what the process returns when it ends a command."""
@@ -35,3 +38,15 @@ class MissingExtraError(EgeunetError):
             f"{package} is not installed; it belongs to the extra [{extra}]: "
             f"run pip install 'egeunet-mobile[{extra}]'"
         )
+
+
+@contextmanager
+def needs_extra(extra: str) -> Iterator[None]:
+    """Around imports of an optional package: its absence becomes a :class:`MissingExtraError`."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        name = error.name or "a package"
+        if name.startswith("egeunet"):  # a defect of ours, not a missing extra
+            raise
+        raise MissingExtraError(name.partition(".")[0], extra) from error

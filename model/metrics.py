@@ -68,7 +68,7 @@ def counts(prediction: Masks, truth: Masks) -> Counts:
     """Confusion counts of each image.
 
     Args:
-        prediction, truth: bool (N, H, W), True is lesion.
+        prediction, truth: bool (N, H, W), or (N, H, W, 1) as runners give it; True is lesion.
 
     Returns:
         int64 (N, 4): tp, fp, fn, tn in pixels.
@@ -77,7 +77,8 @@ def counts(prediction: Masks, truth: Masks) -> Counts:
         InputError: other dtypes, ranks or differing shapes.
     """
     for name, masks in (("prediction", prediction), ("truth", truth)):
-        if masks.dtype != np.bool_ or masks.ndim != 3 or not masks.size:
+        flat = masks.ndim == 3 or (masks.ndim == 4 and masks.shape[3] == 1)
+        if masks.dtype != np.bool_ or not flat or not masks.size:
             raise InputError(
                 f"{name} must be a non-empty bool array (N, H, W), "
                 f"got {masks.dtype} {masks.shape}; threshold it first"
@@ -85,7 +86,7 @@ def counts(prediction: Masks, truth: Masks) -> Counts:
     if prediction.shape != truth.shape:
         raise InputError(f"prediction is {prediction.shape} but truth is {truth.shape}")
     cells = (prediction & truth, prediction & ~truth, ~prediction & truth, ~prediction & ~truth)
-    return np.stack([cell.sum(axis=(1, 2), dtype=np.int64) for cell in cells], axis=1)
+    return np.stack([cell.reshape(len(cell), -1).sum(1, dtype=np.int64) for cell in cells], axis=1)
 
 
 def jaccard(counts: Counts) -> NDArray[np.float64]:
@@ -137,7 +138,7 @@ def scores(counts: Counts, protocol: str = PROTOCOL) -> Scores:
 
 
 def agreement(a: Masks, b: Masks) -> float:
-    """Share of pixels at which two sets of masks (bool, (N, H, W)) are equal, 0..1."""
+    """Share of pixels at which two sets of masks (bool, as in :func:`counts`) are equal, 0..1."""
     return scores(counts(a, b)).accuracy
 
 

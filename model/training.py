@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
@@ -23,45 +20,11 @@ from egeunet.model.contract import ModelContract
 from egeunet.model.egeunet import EGEUNet
 from egeunet.model.errors import InputError
 from egeunet.model.losses import deep_supervision_loss
+from egeunet.model.pictures import Pictures
 from egeunet.model.recipe import Recipe, Stage
 
 CHECKPOINT_SECONDS = 240.0
 _CHANNELS_LAST = torch.channels_last
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """Images and masks in memory: uint8 (N, 3, H, W) and bool (N, 1, H, W)."""
-
-    images: Tensor
-    masks: Tensor
-
-    @classmethod
-    def from_arrays(cls, images_nhwc: NDArray[np.uint8], masks: NDArray[np.bool_]) -> Pictures:
-        """From uint8 (N, H, W, 3) and bool (N, H, W)."""
-        if len(images_nhwc) == 0:
-            raise InputError("no image to train on: the data set is empty")
-        # Kept as uint8 NHWC in memory: the permuted view is channels_last as it is.
-        images = torch.from_numpy(np.ascontiguousarray(images_nhwc)).permute(0, 3, 1, 2)
-        return cls(images, torch.from_numpy(np.ascontiguousarray(masks))[:, None])
-
-    def resized(self, size: int) -> Pictures:
-        """The same pictures at size x size, antialiased."""
-        if self.images.shape[2:] == (size, size):
-            return self
-        images, masks = [], []
-        for image, mask in zip(self.images.split(64), self.masks.split(64), strict=True):
-            small = F.interpolate(image.float(), (size, size), mode="bilinear", antialias=True)
-            images.append(
-                small.round().clamp(0, 255).byte().contiguous(memory_format=_CHANNELS_LAST)
-            )
-            masks.append(F.adaptive_avg_pool2d(mask.float(), (size, size)) >= 0.5)
-        return Pictures(torch.cat(images), torch.cat(masks))
-
-    def fingerprint(self) -> str:
-        """A hash of what the pictures are, so that a run is not resumed on other data."""
-        sample = self.images[:: max(1, len(self.images) // 16), :, ::8, ::8].contiguous().numpy()
-        return hashlib.sha256(str(tuple(self.images.shape)).encode() + sample.tobytes()).hexdigest()
 
 
 class Trainer:
@@ -96,8 +59,8 @@ class Trainer:
         self.training, self.validation = training, validation
         self.compiled, self.on_validation = compiled, on_validation
         torch.manual_seed(recipe.seed)
-        self.model = EGEUNet(config).to(memory_format=_CHANNELS_LAST)
-        self.averaged = EGEUNet(config).to(memory_format=_CHANNELS_LAST)
+        self.model = _channels_last(EGEUNet(config))
+        self.averaged = _channels_last(EGEUNet(config))
         self.averaged.load_state_dict(self.model.state_dict())
         self.optimizer = _optimizer(self.model, recipe)
         self.state = TrainingState(recipe.to_dict(), training.fingerprint(), 0, {}, {}, {})
@@ -190,7 +153,8 @@ class Trainer:
     def _average(self, step: int) -> None:
         # Short memory at first, so that the average does not start from random weights.
         decay = min(self.recipe.ema, (1 + step) / (10 + step))
-        targets, sources = list(self.averaged.parameters()), list(self.model.parameters())
+        targets: list[Tensor] = list(self.averaged.parameters())
+        sources: list[Tensor] = list(self.model.parameters())
         torch._foreach_lerp_(targets, sources, 1 - decay)
 
     def _end_epoch(self, stage: Stage, epoch: int, losses: list[float], bar: Any) -> None:
@@ -242,10 +206,18 @@ def _loss_of(model: EGEUNet) -> Callable[[Tensor, Tensor], Tensor]:
 def _optimizer(model: EGEUNet, recipe: Recipe) -> torch.optim.AdamW:
     kernels = [p for p in model.parameters() if p.ndim > 1]
     vectors = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": kernels}, {"params": vectors, "weight_decay": 0.0}]
+    groups: list[dict[str, Any]] = [
+        {"params": kernels},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
     return torch.optim.AdamW(
         groups, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, foreach=True
     )
+
+
+def _channels_last(model: EGEUNet) -> EGEUNet:
+    # torch's stubs do not know this overload of Module.to.
+    return model.to(memory_format=_CHANNELS_LAST)  # type: ignore[call-overload]
 
 
 def _copy(model: EGEUNet) -> dict[str, Tensor]:

@@ -157,7 +157,7 @@ def _contract_from(metadata: dict[str, str], path: Path) -> ModelContract:
 def _read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 - torch.load raises whatever the bytes provoke
+    except Exception as error:  # torch.load raises whatever the bytes provoke
         first = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error)
         raise InputError(f"{path}: not a readable checkpoint ({first})") from error
     if not isinstance(state, dict):

@@ -1,0 +1,1 @@
+"""int8: calibration and full-integer quantization of the deploy form."""

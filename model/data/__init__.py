@@ -1,0 +1,1 @@
+"""Pictures, masks and data sets: reading, pairing, resizing, caching, making up."""

@@ -1,0 +1,39 @@
+# Two commands: `make export` gives the int8 file and its figures, `make test` runs the suite.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PACKAGES := model export quantize benchmarks
+# Which data the figures of `make export` come from: a folder, or empty for synthetic images.
+DATA ?= $(wildcard ../shared/data/isic2017)
+
+.PHONY: export test lint format clean
+
+# The stamp depends on what decides the installed packages, so a second run installs nothing.
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	    --constraint constraints.txt --editable '.[all,dev]'
+	touch $@
+
+export: $(VENV)/installed
+	$(BIN)/egeunet-export --format tflite --int8 --out build
+	$(BIN)/egeunet-evaluate build/egeunet_int8.tflite $(if $(DATA),--data $(DATA)) \
+	    --json build/evaluation_int8.json
+
+test: $(VENV)/installed
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	mkdir -p build/typecheck/egeunet
+	for package in $(PACKAGES); do ln -sfn ../../../$$package build/typecheck/egeunet/$$package; done
+	$(BIN)/mypy $(addprefix -p egeunet.,$(PACKAGES))
+
+format: $(VENV)/installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf build $(VENV) *.egg-info

@@ -1,0 +1,86 @@
+"""egeunet-export: one command from weights to a file that runs on the phone.
+
+Without further arguments it takes the shipped weights and the shipped calibration, and
+writes the file and its report (FILE.json) to ./build/.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from egeunet.export.registry import find_format, find_precision, formats
+from egeunet.export.request import IO_TYPES, Artifact, ExportRequest
+from egeunet.model.cli import Parser, command
+from egeunet.model.errors import InputError
+
+_EXAMPLES = """\
+examples:
+  egeunet-export --format tflite --int8
+  egeunet-export --format tflite --int8 --calibration my_photos/ --out build
+  egeunet-export --format onnx --weights my_weights.pth --size 320
+  egeunet-export --format all
+"""
+
+
+def parser() -> Parser:
+    """The command line of egeunet-export."""
+    p = Parser(prog="egeunet-export", description=__doc__, epilog=_EXAMPLES)
+    p.add_argument("--format", metavar="F", help="tflite, onnx, coreml or all")
+    precision = p.add_mutually_exclusive_group()
+    precision.add_argument("--int8", action="store_true", help="same as --precision int8")
+    precision.add_argument("--fp16", action="store_true", help="same as --precision float16")
+    precision.add_argument("--precision", metavar="P", help="default: see --list")
+    p.add_argument("--weights", type=Path, metavar="F", help="default: the shipped weights")
+    p.add_argument("--size", type=int, metavar="S", help="input side, 32 x n (default: 256)")
+    p.add_argument("--io", metavar="T", help=f"type of input and output: {', '.join(IO_TYPES)}")
+    p.add_argument("--calibration", type=Path, metavar="DIR", help="images for --int8")
+    p.add_argument("--out", type=Path, default=Path("build"), metavar="DIR", help="default: build")
+    p.add_argument("--no-check", action="store_true", help="do not compare with the reference")
+    p.add_argument("--list", action="store_true", help="list formats and precisions, then stop")
+    return p
+
+
+@command("egeunet-export")
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; see ``egeunet-export --help``."""
+    options = parser().parse_args(arguments)
+    if options.list:
+        for kind in formats().values():
+            print(f"{kind.name:8} *{kind.suffix:11} {', '.join(kind.precisions)}")
+        return 0
+    from egeunet.export.exporter import run_export
+
+    for request in _requests(options):
+        _print(run_export(request))
+    return 0
+
+
+def _requests(options: argparse.Namespace) -> list[ExportRequest]:
+    if options.format is None:
+        raise InputError("which format? give --format tflite, onnx, coreml or all (see --list)")
+    precision = options.precision
+    precision = "int8" if options.int8 else "float16" if options.fp16 else precision
+    if precision is not None:
+        find_precision(precision)
+    kinds = formats().values() if options.format == "all" else [find_format(options.format)]
+    pairs = [(kind.name, precision or kind.precisions[0]) for kind in kinds]
+    if options.format == "all":
+        pairs = [(k.name, p) for k in kinds for p in k.precisions if precision in (None, p)]
+    rest = {"weights": options.weights, "out": options.out, "io": options.io, "size": options.size,
+            "calibration": options.calibration, "check": not options.no_check}  # fmt: skip
+    return [ExportRequest(name, wanted, **rest) for name, wanted in pairs]
+
+
+def _print(artifact: Artifact) -> None:
+    report, parity = artifact.report, artifact.report["parity"]
+    print(f"{artifact.path}: {report['bytes']:,} bytes, {report['operators']} operators", end="")
+    if parity["checked"]:
+        seen = parity["measured"]
+        print(
+            f"; against the reference on {parity['images']} pictures: masks agree on "
+            f"{seen['agreement']:.2%} of pixels, IoU of masks {seen['mask_iou']:.3f}"
+        )
+    else:
+        print(f"; not checked: {parity['reason']}")

@@ -1,0 +1,116 @@
+"""The one function behind ``egeunet-export``: weights in, a checked file and its report out."""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from egeunet.export.check import check_parity
+from egeunet.export.provenance import sha256_of
+from egeunet.export.registry import Format, find_format, find_precision
+from egeunet.export.report import describe_artifact
+from egeunet.export.request import Artifact, ExportRequest, Source
+from egeunet.model.atomic import explained, replacing, write_bytes
+from egeunet.model.errors import InputError, needs_extra
+
+
+def export(
+    format: str = "tflite",
+    precision: str | None = None,
+    *,
+    weights: str | Path | None = None,
+    out: str | Path = "build",
+    io: str | None = None,
+    size: int | None = None,
+    calibration: str | Path | None = None,
+    check: bool = True,
+) -> Artifact:
+    """Make one file, ``out/egeunet_PRECISION.SUFFIX``, and its report beside it.
+
+    Args:
+        format: a name in :func:`egeunet.export.registry.formats`.
+        precision: float32, float16 or int8, as far as the format has it; None = its first.
+        weights, out, io, size, calibration, check: see :class:`ExportRequest`.
+
+    Raises:
+        InputError: a bad argument or input; nothing is written.
+        GateError: the finished file differs from the reference by more than
+            gates.toml allows; it is not kept.
+    """
+    kind = find_format(format)
+    request = ExportRequest(
+        format,
+        precision or kind.precisions[0],
+        Path(weights) if weights is not None else None,
+        Path(out),
+        io,
+        size,
+        Path(calibration) if calibration is not None else None,
+        check,
+    )
+    return run_export(request)
+
+
+def run_export(request: ExportRequest) -> Artifact:
+    """:func:`export` for a request."""
+    kind = find_format(request.format)
+    if request.precision not in kind.precisions:
+        find_precision(request.precision)  # an unknown name is the clearer error
+        raise InputError(
+            f"format {kind.name} has no precision {request.precision!r}; "
+            f"it has {', '.join(kind.precisions)}"
+        )
+    path = request.out / f"egeunet_{request.precision}{kind.suffix}"
+    _refuse_unwritable(request.out)
+    source = load_source(request)
+    from egeunet.export.deploy import build_deploy_graph
+
+    deploy = build_deploy_graph(source.model, source.contract)
+    prepared = find_precision(request.precision)(deploy, source, request)
+    with replacing(path) as temporary:
+        kind.write(prepared, source, request, temporary)
+        report = describe_artifact(temporary, prepared, source, request)
+        report["parity"] = _parity(temporary, kind, source, request)
+        write_bytes(report_path(path), (json.dumps(report, indent=2) + "\n").encode())
+    return Artifact(path, report)
+
+
+def report_path(path: Path) -> Path:
+    """Where the report of an artefact lies: FILE.json beside FILE."""
+    return path.with_name(path.name + ".json")
+
+
+def load_source(request: ExportRequest) -> Source:
+    """The weights of a request, with the contract at the request's size."""
+    with needs_extra("torch"):
+        from egeunet.model.weights import load_weights, shipped_weights
+    path = request.weights or shipped_weights()
+    model, contract = load_weights(path)
+    if request.size is not None:
+        contract = replace(contract, height=request.size, width=request.size)
+    if model.config.num_classes != 1:
+        raise InputError(
+            f"{path}: {model.config.num_classes} classes; the contract of an exported file "
+            "is one lesion probability"
+        )
+    return Source(model, contract, path.name, sha256_of(path))
+
+
+def _parity(path: Path, kind: Format, source: Source, request: ExportRequest) -> dict[str, object]:
+    if not request.check:
+        return {"checked": False, "reason": "switched off"}
+    return check_parity(path, kind, source, request.precision)
+
+
+def _refuse_unwritable(folder: Path) -> None:
+    """Say so before the work rather than after it."""
+    probe = folder / ".egeunet-write-test"
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+        if shutil.disk_usage(folder).free == 0:
+            raise OSError(errno.ENOSPC, "No space left on device")

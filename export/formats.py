@@ -1,0 +1,33 @@
+"""The registered formats. Each emitter is imported when it is used: runtimes are extras."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from egeunet.export.registry import Prepared, register_format
+from egeunet.export.request import ExportRequest, Source
+from egeunet.model.errors import needs_extra
+
+
+@register_format("tflite", ".tflite", ("float32", "float16", "int8"))
+def write_tflite(prepared: Prepared, source: Source, request: ExportRequest, path: Path) -> None:
+    """A flatbuffer for LiteRT / TensorFlow Lite."""
+    with needs_extra("tflite"):
+        from egeunet.export.tflite.emit import emit_tflite
+    path.write_bytes(emit_tflite(prepared.graph, source.contract))
+
+
+@register_format("onnx", ".onnx", ("float32",))
+def write_onnx(prepared: Prepared, source: Source, request: ExportRequest, path: Path) -> None:
+    """A protobuf for ONNX Runtime."""
+    with needs_extra("onnx"):
+        from egeunet.export.onnx.emit import emit_onnx
+    path.write_bytes(emit_onnx(prepared.graph, source.contract))
+
+
+@register_format("coreml", ".mlpackage", ("float16", "float32"))
+def write_coreml(prepared: Prepared, source: Source, request: ExportRequest, path: Path) -> None:
+    """A package (a folder) for iOS 16 and later."""
+    with needs_extra("coreml"):
+        from egeunet.export.coreml.emit import emit_coreml
+    emit_coreml(prepared.graph, source.contract, path, request.precision)

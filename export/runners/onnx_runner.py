@@ -1,0 +1,98 @@
+"""ONNX files with ONNX Runtime on the CPU: input NCHW float32, one output NCHW float32."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from egeunet.export.runners.runner import (
+    CONTRACT_KEY,
+    Pixels,
+    Probability,
+    checked_pixels,
+    checked_probability,
+    contract_for,
+    first_line,
+    fixed_side,
+    register,
+)
+from egeunet.model.errors import InputError, MissingExtraError
+
+_FATAL_ONLY = 4
+
+
+@register(".onnx")
+class OnnxRunner:
+    """Runs an ONNX file; see :class:`Runner`. A fixed batch of 1 is looped over."""
+
+    name = "onnxruntime"
+    precision_note = "input float32 NCHW, output float32 NCHW"
+
+    def __init__(self, path: Path, threads: int) -> None:
+        self._path = path
+        self._session = _session(path, threads)
+        try:
+            inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+            metadata = self._session.get_modelmeta().custom_metadata_map
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path}: damaged ONNX file, a name is not text ({error})") from error
+        for side, ports in (("input", inputs), ("output", outputs)):
+            if len(ports) != 1:
+                raise InputError(f"{path}: expected one {side}, got {len(ports)}: {_names(ports)}")
+            if ports[0].type != "tensor(float)":
+                raise InputError(
+                    f"{path}: {side} {ports[0].name!r} is {ports[0].type}, expected tensor(float)"
+                )
+        shape = inputs[0].shape
+        if len(shape) != 4 or shape[1] != 3 or fixed_side(shape[0]) not in (None, 1):
+            raise InputError(
+                f"{path}: input {inputs[0].name!r} has shape {shape}, "
+                "expected (1 or any, 3, H, W): three channels first"
+            )
+        height, width = fixed_side(shape[2]), fixed_side(shape[3])
+        self.contract = contract_for(path, metadata.get(CONTRACT_KEY), height, width)
+        self._input = inputs[0].name
+        self._one_by_one = fixed_side(shape[0]) == 1
+
+    def __call__(self, image_nhwc: Pixels) -> Probability:
+        real = self.contract.normalize(checked_pixels(image_nhwc, self.contract))
+        image = np.ascontiguousarray(real.transpose(0, 3, 1, 2))  # (N, 3, H, W)
+        step = 1 if self._one_by_one else max(len(image), 1)
+        parts = [self._run(image[i : i + step]) for i in range(0, len(image), step)]
+        output = np.concatenate(parts) if parts else np.zeros((0, 1, *image.shape[2:]), np.float32)
+        if output.ndim != 4:
+            raise InputError(
+                f"{self._path}: output has shape {output.shape}, expected (N, 1, H, W)"
+            )
+        return checked_probability(self._path, output.transpose(0, 2, 3, 1), image_nhwc)
+
+    def _run(self, image: Any) -> Any:
+        try:
+            return self._session.run(None, {self._input: image})[0]
+        except Exception as error:
+            message = first_line(error)
+            raise InputError(f"{self._path}: ONNX Runtime cannot run it ({message})") from error
+
+
+def _session(path: Path, threads: int) -> Any:
+    try:
+        import onnxruntime
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("onnxruntime", "onnx") from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _FATAL_ONLY  # what matters comes as an exception
+    try:
+        return onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0
+        )
+    except Exception as error:
+        message = first_line(error)
+        raise InputError(f"{path}: not an ONNX file that can be loaded ({message})") from error
+
+
+def _names(ports: Any) -> str:
+    return ", ".join(port.name for port in ports) or "none"

@@ -1,0 +1,140 @@
+"""egeunet-train: train EGE-UNet on a folder of images and masks.
+
+A run lives in one folder: checkpoint.pt (every four minutes at least, and at each
+validation), weights.safetensors with its contract, log.csv, log.json and curves.png.
+The weights kept are the averaged ones with the best pooled IoU on a validation part
+that is held out of the training images; nothing is selected on test images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from egeunet.model.cli import Parser, command
+from egeunet.model.errors import InputError, needs_extra
+
+if TYPE_CHECKING:
+    from egeunet.model.data.prepared import PreparedData
+    from egeunet.model.recipe import Recipe
+    from egeunet.model.training import Trainer
+
+_EXAMPLES = """\
+examples:
+  egeunet-train --data ISIC2017 --out build/run
+  egeunet-train --data ISIC2017 --out build/run --resume
+  egeunet-train --out build/try --stages 64x2x8 --no-compile      (synthetic pictures)
+"""
+#: How many pictures are made where no data is given.
+_SYNTHETIC = 64
+
+
+def parser() -> Parser:
+    """The command line of egeunet-train."""
+    p = Parser(prog="egeunet-train", description=__doc__, epilog=_EXAMPLES)
+    p.add_argument("--data", type=Path, metavar="DIR", help="default: synthetic pictures")
+    p.add_argument("--split-csv", type=Path, metavar="F", help="default: the one in DIR")
+    p.add_argument("--out", type=Path, default=Path("build/run"), metavar="DIR")
+    p.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    p.add_argument(
+        "--stages", nargs="+", metavar="SxExB",
+        help="size x epochs x batch, in order (default: 128x120x16 256x36x8)",
+    )  # fmt: skip
+    p.add_argument("--learning-rate", type=float, metavar="R", help="peak of AdamW (default: 2e-3)")
+    p.add_argument("--ema", type=float, metavar="D", help="decay of the average (default: 0.999)")
+    p.add_argument("--seed", type=int, metavar="N", help="default: 0")
+    p.add_argument("--hold-out", type=int, default=15, metavar="K", help="each K-th validates")
+    p.add_argument("--threads", type=int, metavar="N", help="default: all cores")
+    p.add_argument("--no-compile", action="store_true", help="do not use torch.compile")
+    p.add_argument("--quiet", action="store_true", help="no progress bar")
+    return p
+
+
+@command("egeunet-train")
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; see ``egeunet-train --help``."""
+    options = parser().parse_args(arguments)
+    with needs_extra("train"):
+        from egeunet.model.pictures import Pictures
+        from egeunet.model.training import Trainer
+    from egeunet.model.checkpoint import FILE_NAME
+    from egeunet.model.data.dataset import hold_out
+    from egeunet.model.training_log import write_log
+
+    recipe = _recipe(options)
+    if (options.out / FILE_NAME).exists() and not options.resume:
+        raise InputError(f"{options.out} holds a run already; add --resume or choose another --out")
+    if options.threads is not None:
+        _set_threads(options.threads)
+    data = _data(options, recipe.stages[-1].size)
+    training, validation = (data.select(part) for part in hold_out(data.ids, options.hold_out))
+    print(f"training on {len(training)} images, validating on {len(validation)}", file=sys.stderr)
+    trainer = Trainer(
+        recipe,
+        Pictures.from_arrays(training.images, training.masks),
+        Pictures.from_arrays(validation.images, validation.masks),
+        options.out,
+        resume=options.resume,
+        compiled=not options.no_compile,
+        progress=not options.quiet,
+        on_validation=lambda state: write_log(options.out, state),
+    )
+    _finish(trainer, options.out)
+    return 0
+
+
+def _recipe(options: argparse.Namespace) -> Recipe:
+    from egeunet.model.recipe import Recipe, Stage
+
+    given = {
+        "stages": options.stages and tuple(Stage.parse(text) for text in options.stages),
+        "learning_rate": options.learning_rate,
+        "ema": options.ema,
+        "seed": options.seed,
+    }
+    return replace(Recipe(), **{k: v for k, v in given.items() if v is not None})
+
+
+def _data(options: argparse.Namespace, size: int) -> PreparedData:
+    from egeunet.model.data.cache import load_prepared
+    from egeunet.model.data.dataset import KNOWN_LEAKS, without
+    from egeunet.model.data.synthetic import synthetic_dataset
+
+    if options.data is None:
+        print("no --data: training on synthetic pictures", file=sys.stderr)
+        return synthetic_dataset(_SYNTHETIC, size, seed=0)
+    data = load_prepared(options.data, size, size, split_csv=options.split_csv, progress=True)
+    ids = data.split("train") if "train" in data.splits else data.ids
+    kept = without(ids, KNOWN_LEAKS)
+    if len(kept) < len(ids):
+        left_out = ", ".join(sorted(set(ids) - set(kept)))
+        print(f"left out, as it equals a test image: {left_out}", file=sys.stderr)
+    return data.select(kept)
+
+
+def _set_threads(count: int) -> None:
+    import torch
+
+    if count < 1:
+        raise InputError(f"--threads must be 1 or more, got {count}")
+    torch.set_num_threads(count)
+
+
+def _finish(trainer: Trainer, folder: Path) -> None:
+    from egeunet.model.contract import ModelContract
+    from egeunet.model.training_log import draw_curves, write_log
+    from egeunet.model.weights import save_weights
+
+    state = trainer.run()
+    trainer.averaged.load_state_dict(state.best)
+    size = trainer.recipe.stages[-1].size
+    save_weights(
+        folder / "weights.safetensors", trainer.averaged, ModelContract(height=size, width=size)
+    )
+    write_log(folder, state)
+    draw_curves(folder, state)
+    print(f"{folder / 'weights.safetensors'}: validation IoU {state.best_iou:.4f}")

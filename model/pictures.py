@@ -1,0 +1,49 @@
+"""The pictures of a training run, in memory as bytes."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from egeunet.model.errors import InputError
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Images and masks in memory: uint8 (N, 3, H, W) and bool (N, 1, H, W)."""
+
+    images: Tensor
+    masks: Tensor
+
+    @classmethod
+    def from_arrays(cls, images_nhwc: NDArray[np.uint8], masks: NDArray[np.bool_]) -> Pictures:
+        """From uint8 (N, H, W, 3) and bool (N, H, W)."""
+        if len(images_nhwc) == 0:
+            raise InputError("no image to train on: the data set is empty")
+        # Kept as uint8 NHWC in memory: the permuted view is channels_last as it is.
+        images = torch.from_numpy(np.ascontiguousarray(images_nhwc)).permute(0, 3, 1, 2)
+        return cls(images, torch.from_numpy(np.ascontiguousarray(masks))[:, None])
+
+    def resized(self, size: int) -> Pictures:
+        """The same pictures at size x size, antialiased."""
+        if self.images.shape[2:] == (size, size):
+            return self
+        images, masks = [], []
+        for image, mask in zip(self.images.split(64), self.masks.split(64), strict=True):
+            small = F.interpolate(image.float(), (size, size), mode="bilinear", antialias=True)
+            images.append(
+                small.round().clamp(0, 255).byte().contiguous(memory_format=torch.channels_last)
+            )
+            masks.append(F.adaptive_avg_pool2d(mask.float(), (size, size)) >= 0.5)
+        return Pictures(torch.cat(images), torch.cat(masks))
+
+    def fingerprint(self) -> str:
+        """A hash of what the pictures are, so that a run is not resumed on other data."""
+        sample = self.images[:: max(1, len(self.images) // 16), :, ::8, ::8].contiguous().numpy()
+        return hashlib.sha256(str(tuple(self.images.shape)).encode() + sample.tobytes()).hexdigest()

@@ -4,8 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := model export quantize benchmarks
-# Which data the figures of `make export` come from: a folder, or empty for synthetic images.
-DATA ?= $(wildcard ../shared/data/isic2017)
+# A folder of labelled images to measure on, as in `make export DATA=ISIC2017`; synthetic if empty.
+DATA ?=
 
 .PHONY: export test lint format clean
 
@@ -18,8 +18,8 @@ $(VENV)/installed: pyproject.toml constraints.txt
 
 export: $(VENV)/installed
 	$(BIN)/egeunet-export --format tflite --int8 --out build
-	$(BIN)/egeunet-evaluate build/egeunet_int8.tflite $(if $(DATA),--data $(DATA)) \
-	    --json build/evaluation_int8.json
+	$(BIN)/egeunet-bench build/egeunet_int8.tflite $(if $(DATA),--data $(DATA)) \
+	    --json build/bench.json
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup

@@ -53,7 +53,8 @@ class MilBuilder:
 
     def weight(self, data: Array) -> Any:
         """A constant in the precision's type."""
-        rounded = data.astype(self.dtype)
+        with np.errstate(over="ignore"):  # checked in the next line
+            rounded = data.astype(self.dtype)
         if not np.isfinite(rounded).all():
             raise OverflowError(f"a weight of {np.abs(data).max():g} overflows {rounded.dtype}")
         return self._constant(rounded)

@@ -74,7 +74,7 @@ def emit_coreml(graph: Graph, contract: ModelContract, path: Path, precision: st
         )
     _describe(model, contract)
     model.save(str(path))
-    _name_items(path)
+    _make_reproducible(path, model.get_spec())
 
 
 def _program(ct: Any, graph: Graph, dtype: type[np.floating[Any]]) -> Any:
@@ -136,12 +136,16 @@ def _describe(model: Any, contract: ModelContract) -> None:
     model.output_description[OUTPUT_NAME] = f"{contract.output}, 0..1, {size}."
 
 
-def _name_items(path: Path) -> None:
-    """Give the package's items identifiers that follow from their paths, not from chance,
-    so that the same weights make the same files."""
-    manifest = path / "Manifest.json"
-    text = manifest.read_text()
-    for identifier, item in json.loads(text)["itemInfoEntries"].items():
-        fixed = str(uuid.uuid5(uuid.NAMESPACE_URL, f"egeunet-mobile/{item['path']}"))
-        text = text.replace(identifier, fixed.upper())
-    manifest.write_text(text)
+def _make_reproducible(path: Path, specification: Any) -> None:
+    """Leave nothing to chance: the order of the program's maps, the items' identifiers."""
+    program = path / "Data" / "com.apple.CoreML" / "model.mlmodel"
+    program.write_bytes(specification.SerializeToString(deterministic=True))
+    manifest = json.loads((path / "Manifest.json").read_text())
+    fixed = {
+        identifier: str(uuid.uuid5(uuid.NAMESPACE_URL, f"egeunet-mobile/{item['path']}")).upper()
+        for identifier, item in manifest["itemInfoEntries"].items()
+    }
+    items = {fixed[identifier]: item for identifier, item in manifest["itemInfoEntries"].items()}
+    manifest["itemInfoEntries"] = items
+    manifest["rootModelIdentifier"] = fixed[manifest["rootModelIdentifier"]]
+    (path / "Manifest.json").write_text(json.dumps(manifest, indent=4, sort_keys=True) + "\n")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from egeunet.export.runners.runner import (
 )
 from egeunet.export.runners.tensor_port import TensorPort
 from egeunet.export.runners.tflite_metadata import contract_text
-from egeunet.model.errors import EgeunetError, InputError, MissingExtraError
+from egeunet.model.errors import EgeunetError, InputError, needs_extra
 
 #: Seconds that the one image of the trial may take.
 TRIAL_SECONDS = 60
@@ -42,10 +42,8 @@ class LiteRTRunner:
     name = "litert-xnnpack"
 
     def __init__(self, path: Path, threads: int, trial: bool = True) -> None:
-        try:
+        with needs_extra("tflite"):
             from ai_edge_litert.interpreter import Interpreter
-        except ModuleNotFoundError as error:
-            raise MissingExtraError("ai_edge_litert", "tflite") from error
         self._path = path
         try:
             data = path.read_bytes()
@@ -71,6 +69,11 @@ class LiteRTRunner:
             message = first_line(error)
             raise InputError(f"{path}: not a TFLite file that can be run ({message})") from error
         self.precision_note = f"input {self._input}, output {self._output}"
+
+    def bind(self, image_nhwc: Pixels) -> Callable[[], object]:
+        real = self.contract.normalize(checked_pixels(image_nhwc, self.contract))
+        self._invoke(self._input.quantize(real))
+        return self._interpreter.invoke  # the input stays set
 
     def __call__(self, image_nhwc: Pixels) -> Probability:
         real = self.contract.normalize(checked_pixels(image_nhwc, self.contract))

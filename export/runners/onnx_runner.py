@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from egeunet.export.runners.runner import (
     fixed_side,
     register,
 )
-from egeunet.model.errors import InputError, MissingExtraError
+from egeunet.model.errors import InputError, needs_extra
 
 _FATAL_ONLY = 4
 
@@ -56,9 +57,16 @@ class OnnxRunner:
         self._input = inputs[0].name
         self._one_by_one = fixed_side(shape[0]) == 1
 
-    def __call__(self, image_nhwc: Pixels) -> Probability:
+    def bind(self, image_nhwc: Pixels) -> Callable[[], object]:
+        image = self._prepared(image_nhwc)
+        return lambda: self._run(image)
+
+    def _prepared(self, image_nhwc: Pixels) -> Any:
         real = self.contract.normalize(checked_pixels(image_nhwc, self.contract))
-        image = np.ascontiguousarray(real.transpose(0, 3, 1, 2))  # (N, 3, H, W)
+        return np.ascontiguousarray(real.transpose(0, 3, 1, 2))  # (N, 3, H, W)
+
+    def __call__(self, image_nhwc: Pixels) -> Probability:
+        image = self._prepared(image_nhwc)
         step = 1 if self._one_by_one else max(len(image), 1)
         parts = [self._run(image[i : i + step]) for i in range(0, len(image), step)]
         output = np.concatenate(parts) if parts else np.zeros((0, 1, *image.shape[2:]), np.float32)
@@ -77,10 +85,8 @@ class OnnxRunner:
 
 
 def _session(path: Path, threads: int) -> Any:
-    try:
+    with needs_extra("onnx"):
         import onnxruntime
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("onnxruntime", "onnx") from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

@@ -49,6 +49,17 @@ class Runner(Protocol):
         """
         ...
 
+    def bind(self, image_nhwc: Pixels) -> Callable[[], object]:
+        """Prepare one image and give the bare inference on it, for timing.
+
+        Args:
+            image_nhwc: uint8 (1, H, W, 3); normalized and laid out once, here.
+
+        Returns:
+            A function that runs the network and leaves its output in the runtime's form.
+        """
+        ...
+
 
 _FACTORIES: dict[str, Callable[[Path, int], Runner]] = {}
 _NO_RUNNER = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,11 +54,25 @@ class TorchRunner:
     def __call__(self, image_nhwc: Pixels) -> Probability:
         import torch
 
-        real = self.contract.normalize(checked_pixels(image_nhwc, self.contract))
-        image = np.ascontiguousarray(real.transpose(0, 3, 1, 2))  # (N, 3, H, W)
+        image = torch.from_numpy(self._input(image_nhwc))
         with torch.inference_mode(), _threads(self._threads):
-            output = self.model(torch.from_numpy(image)).probability.numpy()  # (N, 1, H, W)
+            output = self.model(image).probability.numpy()  # (N, 1, H, W)
         return checked_probability(self._path, output.transpose(0, 2, 3, 1), image_nhwc)
+
+    def bind(self, image_nhwc: Pixels) -> Callable[[], object]:
+        import torch
+
+        image = torch.from_numpy(self._input(image_nhwc))
+
+        def infer() -> object:
+            with torch.inference_mode(), _threads(self._threads):
+                return self.model(image).probability
+
+        return infer
+
+    def _input(self, image_nhwc: Pixels) -> Probability:
+        real = self.contract.normalize(checked_pixels(image_nhwc, self.contract))
+        return np.ascontiguousarray(real.transpose(0, 3, 1, 2))  # (N, 3, H, W)
 
 
 @contextmanager

@@ -12,7 +12,8 @@ from egeunet.benchmarks.provenance import describe_model
 from egeunet.benchmarks.sharding import Shard
 from egeunet.export.runners import open_runner
 from egeunet.model.cli import Parser, command
-from egeunet.model.errors import InputError, MissingExtraError
+from egeunet.model.errors import InputError
+from egeunet.model.packaged import shipped_weights
 
 _HELP = """\
 Writes NAME_mask.png (0/255, original size), NAME_overlay.png and one line of
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     shard = Shard.parse(options.shard)
     pictures = find_pictures(options.source, options.out)
-    path = options.model or _shipped()
+    path = options.model or shipped_weights()
     runner = open_runner(path, threads=options.threads)
 
     def bar(todo: Sequence[Picture]) -> Iterator[Picture]:
@@ -62,14 +63,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if done.failed:
         raise InputError(f"{done.failed} of {done.images} images could not be read; see above")
     return 0
-
-
-def _shipped() -> Path:
-    """The weights in the package; they need torch, unlike an exported file."""
-    try:
-        from egeunet.model.weights import shipped_weights
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        raise MissingExtraError("torch", "torch") from error
-    return shipped_weights()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from egeunet.export.provenance import sha256_of
+from egeunet.export.provenance import tree_bytes, tree_sha256
 from egeunet.export.runners import Runner
 
 
@@ -14,8 +14,8 @@ def describe_model(path: str | Path, runner: Runner) -> dict[str, Any]:
     path = Path(path)
     return {
         "file": path.name,
-        "bytes": path.stat().st_size,
-        "sha256": sha256_of(path),
+        "bytes": tree_bytes(path),
+        "sha256": tree_sha256(path),
         "runtime": runner.name,
         "precision": runner.precision_note,
         "contract": runner.contract.to_dict(),

@@ -32,72 +32,80 @@ def build_deploy_graph(model: EGEUNet, contract: ModelContract) -> Graph:
     Raises:
         InputError: a contract for RGB with a network of other input channels.
     """
-    channels = model.config.input_channels
-    if channels != 3:
-        raise InputError(f"the contract is for RGB images, the network takes {channels} channels")
-    builder = GraphBuilder((1, contract.height, contract.width, channels))
+    builder = new_builder(model, contract)
     with torch.no_grad():
-        logits = _Translator(builder).network(model, builder.input)
+        logits = Translator(builder).network(model, builder.input)
     return builder.finish(builder.elementwise("sigmoid", logits))
 
 
-class _Translator:
+def new_builder(model: EGEUNet, contract: ModelContract) -> GraphBuilder:
+    """An empty graph with the input that the contract and the network agree on."""
+    channels = model.config.input_channels
+    if channels != 3:
+        raise InputError(f"the contract is for RGB images, the network takes {channels} channels")
+    return GraphBuilder((1, contract.height, contract.width, channels))
+
+
+class Translator:
     """Appends the reference's modules to a graph; methods take and return value names."""
 
     def __init__(self, builder: GraphBuilder) -> None:
         self.b = builder
 
     def network(self, model: EGEUNet, x: str) -> str:
+        """From the image to the final logits."""
         b, skips = self.b, []
         height, width = b.shape(x)[1:3]
         for level in range(1, 6):
             b.scope = f"encoder{level}"
-            x = self.block(getattr(model, b.scope)[0], x)
-            x = self.group_norm(getattr(model, f"ebn{level}"), x)
-            x = b.elementwise("gelu", b.max_pool(x))
+            x = self.down(getattr(model, b.scope)[0], getattr(model, f"ebn{level}"), x)
             skips.append(x)
         b.scope = "encoder6"
         deep = x = b.elementwise("gelu", self.block(model.encoder6[0], x))
         for step in range(1, 6):
             b.scope = f"decoder{step}"
-            x = self.group_norm(
-                getattr(model, f"dbn{step}"), self.block(getattr(model, b.scope)[0], x)
-            )
-            if step > 1:
-                x = b.resize(x, 2 * b.shape(x)[1], 2 * b.shape(x)[2])
-            x = b.elementwise("gelu", x)
+            norm = getattr(model, f"dbn{step}")
+            x = self.up(getattr(model, b.scope)[0], norm, x, 1 if step == 1 else 2)
             skip = skips[5 - step]
             if model.config.bridge:
-                mask = None
-                if model.config.deep_supervision:
-                    b.scope = f"gt_conv{step}"
-                    mask = self.conv(getattr(model, b.scope)[0], x)
+                guided = model.config.deep_supervision
+                mask = getattr(model, f"gt_conv{step}")[0] if guided else None
                 b.scope = f"GAB{6 - step}"
-                skip = self.bridge(getattr(model, b.scope), deep, skip, mask)
+                skip = self.bridge(getattr(model, b.scope), deep, skip, x, mask)
             deep = skip
             x = b.add(x, skip)
         b.scope = "final"
         return b.resize(self.conv(model.final, x), height, width)
 
+    def down(self, block: nn.Module, norm: nn.GroupNorm, x: str) -> str:
+        """One encoder stage: block, GroupNorm, max-pool, GELU."""
+        x = self.group_norm(norm, self.block(block, x))
+        return self.b.elementwise("gelu", self.b.max_pool(x))
+
+    def up(self, block: nn.Module, norm: nn.GroupNorm, x: str, scale: int) -> str:
+        """One decoder stage: block, GroupNorm, resize by ``scale``, GELU."""
+        b = self.b
+        x = self.group_norm(norm, self.block(block, x))
+        return b.elementwise("gelu", b.resize(x, scale * b.shape(x)[1], scale * b.shape(x)[2]))
+
     def block(self, module: nn.Module, x: str) -> str:
+        """A GHPA or a plain 3x3 convolution."""
         return self.ghpa(module, x) if isinstance(module, GHPA) else self.conv(module, x)
 
     def conv(self, module: nn.Module, x: str) -> str:
-        assert isinstance(module, nn.Conv2d) and module.bias is not None
-        weight, bias = _array(module.weight), _array(module.bias)
-        if module.groups == 1:
-            return self.b.conv2d(x, weight.transpose(0, 2, 3, 1).copy(), bias)
-        dilation = int(module.dilation[0])
-        return self.b.depthwise_conv2d(x, weight.transpose(1, 2, 3, 0).copy(), bias, dilation)
+        """A plain or depthwise convolution with bias."""
+        weight, bias, dilation = convolution_arrays(module)
+        if dilation is None:
+            return self.b.conv2d(x, weight, bias)
+        return self.b.depthwise_conv2d(x, weight, bias, dilation)
 
     def ghpa(self, module: GHPA, x: str) -> str:
+        """Group multi-axis Hadamard Product Attention with its gates as constants."""
         b = self.b
-        height, width, channels = b.shape(x)[1:]
-        group = channels // 4
-        x = self.layer_norm(module.norm1, x)
-        parts = [b.slice(x, i * group, group) for i in range(4)]
+        height, width = b.shape(x)[1:3]
+        parts = b.split(self.layer_norm(module.norm1, x), 4)
         mixed = [
-            b.mul(part, b.constant(_array(gate).transpose(0, 2, 3, 1).copy()))
+            b.mul(part, b.constant(as_array(gate).transpose(0, 2, 3, 1).copy()))
             for part, gate in zip(parts[:3], module.gates(height, width), strict=True)
         ]
         last = b.elementwise("gelu", self.conv(module.dw[0], parts[3]))
@@ -105,26 +113,42 @@ class _Translator:
         x = b.elementwise("gelu", self.conv(module.ldw[0], x))
         return self.conv(module.ldw[2], x)
 
-    def bridge(self, module: GAB, deep: str, skip: str, mask: str | None) -> str:
+    def bridge(self, module: GAB, deep: str, skip: str, x: str, mask: nn.Conv2d | None) -> str:
+        """Group Aggregation Bridge; ``mask`` makes its guiding logits from ``x``."""
         b = self.b
-        height, width, channels = b.shape(skip)[1:]
+        height, width = b.shape(skip)[1:3]
+        guide = [] if mask is None else [self.conv(mask, x)]
         deep = b.resize(self.conv(module.pre_project, deep), height, width)
-        group = channels // len(DILATIONS)
-        mixed = []
-        for index, branch in enumerate(module.groups):
-            parts = [b.slice(tensor, index * group, group) for tensor in (deep, skip)]
-            joined = b.concat(parts if mask is None else [*parts, mask])
+        groups, mixed = len(DILATIONS), []
+        parts = zip(module.groups, b.split(deep, groups), b.split(skip, groups), strict=True)
+        for branch, from_deep, from_skip in parts:
+            joined = b.concat([from_deep, from_skip, *guide])
             mixed.append(self.conv(branch[1], self.layer_norm(branch[0], joined)))
         return self.conv(module.tail_conv[1], self.layer_norm(module.tail_conv[0], b.concat(mixed)))
 
     def layer_norm(self, module: nn.Module, x: str) -> str:
+        """LayerNorm over channels, whole."""
         assert isinstance(module, ChannelLayerNorm)
-        return self.b.layer_norm(x, _array(module.weight), _array(module.bias), module.eps)
+        return self.b.layer_norm(x, as_array(module.weight), as_array(module.bias), module.eps)
 
     def group_norm(self, module: nn.GroupNorm, x: str) -> str:
-        gamma, beta = _array(module.weight), _array(module.bias)
+        """GroupNorm, whole."""
+        gamma, beta = as_array(module.weight), as_array(module.bias)
         return self.b.group_norm(x, gamma, beta, module.num_groups, module.eps)
 
 
-def _array(tensor: Tensor) -> NDArray[np.float32]:
+def convolution_arrays(
+    module: nn.Module,
+) -> tuple[NDArray[np.float32], NDArray[np.float32], int | None]:
+    """Kernel (O, kh, kw, I) and bias of a convolution, dilation None; of a depthwise one
+    kernel (1, kh, kw, C), bias and dilation."""
+    assert isinstance(module, nn.Conv2d) and module.bias is not None
+    weight, bias = as_array(module.weight), as_array(module.bias)
+    if module.groups == 1:
+        return weight.transpose(0, 2, 3, 1).copy(), bias, None
+    return weight.transpose(1, 2, 3, 0).copy(), bias, int(module.dilation[0])
+
+
+def as_array(tensor: Tensor) -> NDArray[np.float32]:
+    """A parameter as float32."""
     return tensor.detach().cpu().numpy().astype(np.float32)

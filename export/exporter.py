@@ -15,6 +15,7 @@ from egeunet.export.report import describe_artifact
 from egeunet.export.request import Artifact, ExportRequest, Source
 from egeunet.model.atomic import explained, replacing, write_bytes
 from egeunet.model.errors import InputError, needs_extra
+from egeunet.model.packaged import shipped_weights
 
 
 def export(
@@ -67,8 +68,10 @@ def run_export(request: ExportRequest) -> Artifact:
     _refuse_unwritable(request.out)
     source = load_source(request)
     from egeunet.export.deploy import build_deploy_graph
+    from egeunet.export.lean import build_lean_graph
 
-    deploy = build_deploy_graph(source.model, source.contract)
+    build = build_deploy_graph if kind.whole_norms else build_lean_graph
+    deploy = build(source.model, source.contract)
     prepared = find_precision(request.precision)(deploy, source, request)
     with replacing(path) as temporary:
         kind.write(prepared, source, request, temporary)
@@ -86,7 +89,7 @@ def report_path(path: Path) -> Path:
 def load_source(request: ExportRequest) -> Source:
     """The weights of a request, with the contract at the request's size."""
     with needs_extra("torch"):
-        from egeunet.model.weights import load_weights, shipped_weights
+        from egeunet.model.weights import load_weights
     path = request.weights or shipped_weights()
     model, contract = load_weights(path)
     if request.size is not None:

@@ -9,7 +9,7 @@ from egeunet.export.request import ExportRequest, Source
 from egeunet.model.errors import needs_extra
 
 
-@register_format("tflite", ".tflite", ("float32", "float16", "int8"))
+@register_format("tflite", ".tflite", ("float32", "float16", "int8"), whole_norms=False)
 def write_tflite(prepared: Prepared, source: Source, request: ExportRequest, path: Path) -> None:
     """A flatbuffer for LiteRT / TensorFlow Lite."""
     with needs_extra("tflite"):
@@ -17,7 +17,7 @@ def write_tflite(prepared: Prepared, source: Source, request: ExportRequest, pat
     path.write_bytes(emit_tflite(prepared.graph, source.contract))
 
 
-@register_format("onnx", ".onnx", ("float32",))
+@register_format("onnx", ".onnx", ("float32",), whole_norms=True)
 def write_onnx(prepared: Prepared, source: Source, request: ExportRequest, path: Path) -> None:
     """A protobuf for ONNX Runtime."""
     with needs_extra("onnx"):
@@ -25,7 +25,7 @@ def write_onnx(prepared: Prepared, source: Source, request: ExportRequest, path:
     path.write_bytes(emit_onnx(prepared.graph, source.contract))
 
 
-@register_format("coreml", ".mlpackage", ("float16", "float32"))
+@register_format("coreml", ".mlpackage", ("float16", "float32"), whole_norms=True)
 def write_coreml(prepared: Prepared, source: Source, request: ExportRequest, path: Path) -> None:
     """A package (a folder) for iOS 16 and later."""
     with needs_extra("coreml"):

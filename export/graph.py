@@ -93,7 +93,7 @@ class GraphBuilder:
     """Appends nodes and infers shapes. Every method returns the output's name.
 
     Operators (activations are (1, H, W, C); all convolutions have stride 1 and SAME
-    zero padding): conv2d, depthwise_conv2d, add, sub, mul, concat, slice, mean,
+    zero padding): conv2d, depthwise_conv2d, add, sub, mul, maximum, concat, slice, mean,
     rsqrt, gelu, sigmoid, max_pool, resize, layer_norm, group_norm, quantize, dequantize.
     """
 
@@ -158,6 +158,10 @@ class GraphBuilder:
         """a * b, broadcast."""
         return self._broadcast("mul", a, b)
 
+    def maximum(self, a: str, b: str) -> str:
+        """The greater of both, broadcast."""
+        return self._broadcast("maximum", a, b)
+
     def concat(self, parts: Sequence[str]) -> str:
         """Join along channels."""
         channels = sum(self.shape(part)[3] for part in parts)
@@ -166,6 +170,11 @@ class GraphBuilder:
     def slice(self, x: str, begin: int, count: int) -> str:
         """Channels begin .. begin + count."""
         return self.add_node("slice", (x,), (*self.shape(x)[:3], count), begin=begin, count=count)
+
+    def split(self, x: str, parts: int) -> list[str]:
+        """All channels in ``parts`` equal runs: slices, which emitters may write as one split."""
+        count = self.shape(x)[3] // parts
+        return [self.slice(x, index * count, count) for index in range(parts)]
 
     def mean(self, x: str, axes: Sequence[int]) -> str:
         """Mean over axes, which stay with length 1."""

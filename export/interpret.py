@@ -114,6 +114,7 @@ def _mean(node: Node, inputs: list[Tensor]) -> Tensor:
 
 _operator("add")(lambda node, inputs: inputs[0] + inputs[1])
 _operator("sub")(lambda node, inputs: inputs[0] - inputs[1])
+_operator("maximum")(lambda node, inputs: torch.maximum(inputs[0], inputs[1]))
 _operator("mul")(lambda node, inputs: inputs[0] * inputs[1])
 _operator("concat")(lambda node, inputs: torch.cat(inputs, dim=3))
 _operator("rsqrt")(lambda node, inputs: torch.rsqrt(inputs[0]))

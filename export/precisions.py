@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from egeunet.export.graph import Graph, GraphBuilder, Node
-from egeunet.export.norms import lower_norms
 from egeunet.export.registry import Prepared
 from egeunet.export.request import ExportRequest, Source
 from egeunet.export.rewrite import rewrite
@@ -16,7 +15,7 @@ _SMALLEST_HALF = 64
 
 def float32(graph: Graph, source: Source, request: ExportRequest) -> Prepared:
     """Everything as it is."""
-    return Prepared(lower_norms(graph) if request.format == "tflite" else graph)
+    return Prepared(graph)
 
 
 def float16(graph: Graph, source: Source, request: ExportRequest) -> Prepared:
@@ -27,7 +26,7 @@ def float16(graph: Graph, source: Source, request: ExportRequest) -> Prepared:
     """
     if request.format != "tflite":
         return Prepared(graph)
-    return Prepared(halve_constants(lower_norms(graph)))
+    return Prepared(halve_constants(graph))
 
 
 def halve_constants(graph: Graph) -> Graph:

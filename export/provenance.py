@@ -43,6 +43,12 @@ def tree_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def tree_bytes(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    files = [path] if path.is_file() else path.rglob("*")
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
 def environment() -> dict[str, Any]:
     """Python, platform and the versions of the packages that take part, if installed."""
     versions = {}

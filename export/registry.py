@@ -47,12 +47,15 @@ class Format:
         name: as in ``--format``.
         suffix: of the file, with its dot.
         precisions: names of the supported ones; the first is the default.
+        whole_norms: the runtime has norms of its own, so the emitter takes them whole;
+            else they are dissolved into primitive operators (lean.py).
         write: the emitter.
     """
 
     name: str
     suffix: str
     precisions: tuple[str, ...]
+    whole_norms: bool
     write: Write
 
 
@@ -60,12 +63,12 @@ _FORMATS: dict[str, Format] = {}
 
 
 def register_format(
-    name: str, suffix: str, precisions: tuple[str, ...]
+    name: str, suffix: str, precisions: tuple[str, ...], *, whole_norms: bool
 ) -> Callable[[Write], Write]:
     """Decorator: make a function the emitter of a format."""
 
     def register(write: Write) -> Write:
-        _FORMATS[name] = Format(name, suffix, precisions, write)
+        _FORMATS[name] = Format(name, suffix, precisions, whole_norms, write)
         return write
 
     return register

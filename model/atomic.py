@@ -34,9 +34,10 @@ def replacing(path: str | Path) -> Iterator[Path]:
             temporary = folder / path.name
             yield temporary
             _sync(temporary)
-            if path.is_dir():  # a folder cannot be replaced in one step: move it aside first
-                path.replace(folder / "old")
-            temporary.replace(path)
+            if path.is_dir():
+                _replace_folder(temporary, path, folder / "old")
+            else:
+                temporary.replace(path)
             _sync(path.parent)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -63,6 +64,16 @@ def explained(path: str | Path) -> Iterator[None]:
         }
         hint = hints.get(error.errno or 0, "check the path")
         raise OutputError(f"cannot write {path}: {error.strerror or error}; {hint}") from error
+
+
+def _replace_folder(temporary: Path, path: Path, aside: Path) -> None:
+    """A folder cannot be replaced in one step: move it aside, and back if that fails."""
+    path.replace(aside)
+    try:
+        temporary.replace(path)
+    except BaseException:
+        aside.replace(path)
+        raise
 
 
 def _sync(path: Path) -> None:

@@ -17,6 +17,8 @@ from torch import Tensor
 from egeunet.model.errors import InputError
 
 _LUMA = (0.299, 0.587, 0.114)
+_RANGES = ("rotate", "stretch", "shear", "shift", "gain", "brightness", "contrast", "saturation",
+           "blank")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,9 @@ class Augmentation:
     def __post_init__(self) -> None:
         if not 0 < self.zoom[0] <= self.zoom[1]:
             raise InputError(f"zoom must be two growing positive numbers, got {self.zoom}")
+        for name in _RANGES:
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"{name} must be 0 or more, got {getattr(self, name)}")
 
     def __call__(
         self, images: Tensor, masks: Tensor, rng: np.random.Generator

@@ -33,6 +33,7 @@ class TrainingState:
     best: dict[str, torch.Tensor] = field(default_factory=dict)
     best_iou: float = -1.0
     log: list[dict[str, float]] = field(default_factory=list)
+    epoch_losses: list[float] = field(default_factory=list)  # of the epoch under way
 
     def save(self, folder: Path) -> None:
         """Write ``folder/checkpoint.pt``, replacing the one before."""

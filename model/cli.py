@@ -22,7 +22,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **options)  # type: ignore[arg-type]
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"{self.prog}: error: {_one_line(message)} (see {self.prog} --help)\n")
 
 
 def command(name: str) -> Callable[[Callable[[Sequence[str] | None], int | None]], Main]:
@@ -40,8 +40,9 @@ def command(name: str) -> Callable[[Callable[[Sequence[str] | None], int | None]
             except EgeunetError as error:
                 print(f"{name}: error: {_one_line(error)}", file=sys.stderr)
                 return error.exit_code
-            except KeyboardInterrupt:
-                print(f"{name}: interrupted; nothing half-written is left", file=sys.stderr)
+            except KeyboardInterrupt as stop:  # whoever can be gone on with says how
+                how = _one_line(stop) or "nothing half-written is left"
+                print(f"{name}: interrupted; {how}", file=sys.stderr)
                 return 2
             except BrokenPipeError:  # the reader of our output left, as `| head` does
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -55,5 +56,5 @@ def command(name: str) -> Callable[[Callable[[Sequence[str] | None], int | None]
     return decorate
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def _one_line(message: object) -> str:
+    return " ".join(str(message).split())

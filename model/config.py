@@ -9,6 +9,8 @@ from egeunet.model.errors import InputError
 
 #: The input's sides are halved five times (Ruan et al., 2023, section 2 and figure 2).
 STRIDE = 32
+#: A bound far above any sense, so that a damaged file asks for no terabytes.
+MAX_CHANNELS = 4096
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,17 @@ class EGEUNetConfig:
         object.__setattr__(self, "channels", tuple(self.channels))
         for name in ("num_classes", "input_channels"):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise InputError(f"{name} must be a positive integer, got {value!r}")
+            if not isinstance(value, int) or not 1 <= value <= MAX_CHANNELS:
+                raise InputError(
+                    f"{name} must be a positive integer up to {MAX_CHANNELS}, got {value!r}"
+                )
         if len(self.channels) != 6 or any(
-            not isinstance(c, int) or c < 4 or c % 4 for c in self.channels
+            not isinstance(c, int) or not 4 <= c <= MAX_CHANNELS or c % 4 for c in self.channels
         ):
-            raise InputError(f"channels must be six positive multiples of 4, got {self.channels!r}")
+            raise InputError(
+                f"channels must be six positive multiples of 4 up to {MAX_CHANNELS}, "
+                f"got {self.channels!r}"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration as JSON-ready values."""

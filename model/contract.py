@@ -46,7 +46,7 @@ class ModelContract:
             if not isinstance(side, int) or side < STRIDE or side % STRIDE:
                 raise InputError(
                     f"{name} must be a positive multiple of {STRIDE}, got {side!r}; "
-                    f"try {max(STRIDE, round(side / STRIDE) * STRIDE)}"
+                    f"try {max(STRIDE, (side + STRIDE // 2) // STRIDE * STRIDE)}"
                     if isinstance(side, int)
                     else f"{name} must be an integer, got {side!r}"
                 )
@@ -56,7 +56,7 @@ class ModelContract:
             raise InputError(
                 f"normalization must be one of {NORMALIZATIONS}, got {self.normalization!r}"
             )
-        if not 0.0 < self.threshold < 1.0:
+        if not isinstance(self.threshold, int | float) or not 0.0 < self.threshold < 1.0:
             raise InputError(f"threshold must lie between 0 and 1, got {self.threshold!r}")
 
     def normalize(self, image_nhwc: NDArray[Any]) -> NDArray[np.float32]:
@@ -81,10 +81,9 @@ class ModelContract:
             InputError: for a missing or unknown key or a bad value.
         """
         known = {field.name for field in fields(cls)}
-        if not isinstance(values, dict) or not set(values) <= known:
-            unknown = sorted(set(values) - known) if isinstance(values, dict) else values
-            raise InputError(f"not a model contract: unknown {unknown!r}")
-        try:
-            return cls(**values)
-        except TypeError as error:  # a value of a type that cannot be compared
-            raise InputError(f"not a model contract: {values!r} ({error})") from error
+        if not isinstance(values, dict):
+            raise InputError(f"not a model contract: expected an object, got {values!r}")
+        if set(values) != known:
+            missing, unknown = sorted(known - set(values)), sorted(map(str, set(values) - known))
+            raise InputError(f"not a model contract: missing {missing}, unknown {unknown}")
+        return cls(**values)

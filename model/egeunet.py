@@ -125,6 +125,12 @@ class EGEUNet(nn.Module):
                 f"image sides must be multiples of {STRIDE}, got "
                 f"{image.shape[2]} x {image.shape[3]}; resize or pad the image"
             )
+        # dbn1 and dbn2 see 1/32 of the sides, in four groups.
+        if min(self.config.channels[3:5]) == 4 and tuple(image.shape[2:]) == (STRIDE, STRIDE):
+            raise InputError(
+                f"an image of {STRIDE} x {STRIDE} with 4 channels in stage 4 or 5 leaves one "
+                "value per normalization group; use a larger image or 8 channels"
+            )
 
     @classmethod
     def from_public_state_dict(cls, state: dict[str, Tensor]) -> EGEUNet:

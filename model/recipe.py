@@ -68,8 +68,15 @@ class Recipe:
                 "learning_rate, ema and warmup must lie in 0..1, got "
                 f"{self.learning_rate}, {self.ema}, {self.warmup}"
             )
+        if not 0 <= self.final_rate <= 1 or not 0 <= self.weight_decay < 1:
+            raise InputError(
+                "final_rate and weight_decay must lie in 0..1, got "
+                f"{self.final_rate}, {self.weight_decay}"
+            )
         if self.validate_every < 1:
             raise InputError(f"validate_every must be >= 1, got {self.validate_every}")
+        if self.seed < 0:
+            raise InputError(f"seed must be >= 0, got {self.seed}")
 
     def rate(self, step: int, steps: int) -> float:
         """Learning rate of ``step`` (from 0) out of ``steps``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import time
 from collections.abc import Callable
@@ -75,10 +76,13 @@ class Trainer:
         # A JSON round trip turns tuples into lists; compare what both look like as text.
         if _plain(state.recipe) != _plain(self.state.recipe):
             raise InputError(f"{self.folder}: its checkpoint follows another recipe")
+        try:
+            self.model.load_state_dict(state.model)
+            self.averaged.load_state_dict(state.averaged)
+            self.optimizer.load_state_dict(state.optimizer)
+        except (RuntimeError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{self.folder}: its checkpoint is of another network") from error
         self.state = state
-        self.model.load_state_dict(state.model)
-        self.averaged.load_state_dict(state.averaged)
-        self.optimizer.load_state_dict(state.optimizer)
 
     def steps_per_epoch(self, stage: Stage) -> int:
         """Full batches only: the compiled step has one shape."""
@@ -88,14 +92,20 @@ class Trainer:
         """Train to the end; a first Ctrl-C (or SIGTERM) stops after the running step.
 
         Raises:
-            KeyboardInterrupt: when stopped, after the checkpoint has been written.
+            KeyboardInterrupt: when stopped, after the checkpoint has been written; by a
+                second Ctrl-C at once, with the checkpoint before.
+            InputError: the loss is no longer finite; the checkpoint before is kept.
+            OutputError: ``folder`` cannot be written, which shows before the first step.
         """
         total = sum(s.epochs * self.steps_per_epoch(s) for s in self.recipe.stages)
         handlers = {
             s: signal.signal(s, self._request_stop) for s in (signal.SIGINT, signal.SIGTERM)
         }
+        hidden = None if self.progress else True  # None: a bar on a terminal only
         try:
-            with tqdm(total=total, initial=self.state.step, disable=not self.progress) as bar:
+            if self.state.step == 0:
+                self.save()
+            with tqdm(total=total, initial=self.state.step, disable=hidden) as bar:
                 done = 0
                 for stage in self.recipe.stages:
                     length = stage.epochs * self.steps_per_epoch(stage)
@@ -112,7 +122,7 @@ class Trainer:
         batches = pictures.images.shape[0], self.steps_per_epoch(stage)
         loss_of = _loss_of(self.model)
         step_loss = torch.compile(loss_of) if self.compiled else loss_of
-        saved, losses = time.monotonic(), []
+        saved, losses = time.monotonic(), self.state.epoch_losses
         for step in range(self.state.step, first_step + stage.epochs * batches[1]):
             epoch, index = divmod(step - first_step, batches[1])
             # Order and augmentation depend on seed and position only: resume is exact.
@@ -125,20 +135,28 @@ class Trainer:
             self.optimizer.zero_grad()
             loss = step_loss(images, masks)
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
+            norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), 5.0).item()
+            losses.append(loss.item())
+            if not math.isfinite(norm):  # nor is the loss; the weights still are
+                raise InputError(
+                    f"{self.folder}: loss {losses[-1]}, gradient {norm} at step {step}; "
+                    "train anew with a lower learning rate"
+                )
             self.optimizer.step()
             self._average(step)
-            losses.append(loss.item())
             self.state.step = step + 1
             bar.update()
             if index == batches[1] - 1:
-                self._end_epoch(stage, epoch, losses, bar)
-                losses = []
+                mean_loss = float(np.mean(losses))
+                losses.clear()
+                self._end_epoch(stage, epoch, mean_loss, bar)
             if self._stop_requested or time.monotonic() - saved > CHECKPOINT_SECONDS:
                 self.save()
                 saved = time.monotonic()
             if self._stop_requested:
-                raise KeyboardInterrupt
+                raise KeyboardInterrupt(
+                    f"{self.folder} has a checkpoint of step {self.state.step}, --resume goes on"
+                )
         self.save()
 
     def _batch(
@@ -157,12 +175,11 @@ class Trainer:
         sources: list[Tensor] = list(self.model.parameters())
         torch._foreach_lerp_(targets, sources, 1 - decay)
 
-    def _end_epoch(self, stage: Stage, epoch: int, losses: list[float], bar: Any) -> None:
+    def _end_epoch(self, stage: Stage, epoch: int, loss: float, bar: Any) -> None:
         if (epoch + 1) % self.recipe.validate_every and epoch + 1 < stage.epochs:
             return
         iou = pooled_iou(self.averaged, self.validation.resized(stage.size))
         rate = self.optimizer.param_groups[0]["lr"]
-        loss = float(np.mean(losses)) if losses else float("nan")
         row = {"step": self.state.step, "size": stage.size, "epoch": epoch + 1,
                "loss": loss, "validation_iou": iou, "learning_rate": rate}  # fmt: skip
         self.state.log.append(row)
@@ -181,6 +198,8 @@ class Trainer:
         self.state.save(self.folder)
 
     def _request_stop(self, *_: object) -> None:
+        if self._stop_requested:
+            raise KeyboardInterrupt(f"{self.folder} keeps the checkpoint before, --resume goes on")
         self._stop_requested = True
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,15 +21,9 @@ from egeunet.model.config import EGEUNetConfig
 from egeunet.model.contract import ModelContract
 from egeunet.model.egeunet import EGEUNet
 from egeunet.model.errors import InputError
+from egeunet.model.packaged import shipped_weights
 
-#: What the weights in the package are called, without suffix.
-SHIPPED = "egeunet_isic2017"
 _WRAPPERS = ("model_state_dict", "state_dict", "model")
-
-
-def shipped_weights() -> Path:
-    """Path of the safetensors file that is installed with the package."""
-    return Path(str(resources.files("egeunet.model") / "shipped" / f"{SHIPPED}.safetensors"))
 
 
 def load_weights(path: str | Path | None = None) -> tuple[EGEUNet, ModelContract]:
@@ -63,16 +57,15 @@ def load_weights(path: str | Path | None = None) -> tuple[EGEUNet, ModelContract
 
 
 def save_weights(path: str | Path, model: EGEUNet, contract: ModelContract) -> None:
-    """Write ``path`` (.safetensors) with configuration and contract inside, and the
-    contract once more as readable JSON beside it. Both appear whole or not at all."""
+    """Write ``path`` (.safetensors) with the contract inside, and the contract once more
+    as readable JSON beside it. Both appear whole or not at all; equal weights give equal bytes.
+    """
     from safetensors.torch import save
 
     path = Path(path)
     state = {name: value.detach().contiguous() for name, value in model.state_dict().items()}
-    metadata = {
-        "config": json.dumps(model.config.to_dict()),
-        "contract": json.dumps(contract.to_dict()),
-    }
+    # One entry: safetensors writes several in an order that changes from run to run.
+    metadata = {"contract": json.dumps(contract.to_dict())}
     write_bytes(path, save(state, metadata))
     text = json.dumps(contract.to_dict(), indent=2) + "\n"
     write_bytes(path.with_suffix(".contract.json"), text.encode())
@@ -85,8 +78,9 @@ def model_from_state(state: Mapping[str, Any]) -> EGEUNet:
         InputError: tensors missing, unknown, misshapen, or with NaN or infinite values.
     """
     tensors = _clean(state)
-    model = EGEUNet(_config_of(tensors))
-    expected = model.state_dict()
+    config = _config_of(tensors)
+    with torch.device("meta"):  # no memory is asked for before all shapes are known to agree
+        expected = EGEUNet(config).state_dict()
     missing = sorted(expected.keys() - tensors.keys())
     unknown = sorted(tensors.keys() - expected.keys())
     if missing or unknown:
@@ -102,6 +96,7 @@ def model_from_state(state: Mapping[str, Any]) -> EGEUNet:
             )
         if not torch.isfinite(tensors[name]).all():
             raise InputError(f"tensor {name} holds NaN or infinite values; weights are broken")
+    model = EGEUNet(config)
     model.load_state_dict(tensors)
     return model.eval()
 
@@ -113,6 +108,12 @@ def _config_of(tensors: dict[str, Tensor]) -> EGEUNetConfig:
     absent = [name for name in [*names, "final.weight"] if name not in tensors]
     if absent:
         raise InputError(f"not EGE-UNet weights: no tensor named {absent[0]}")
+    for name in [*names, "final.weight"]:
+        if tensors[name].ndim != 4:
+            raise InputError(
+                f"not EGE-UNet weights: tensor {name} has shape {tuple(tensors[name].shape)}, "
+                "expected four dimensions"
+            )
     return EGEUNetConfig(
         num_classes=tensors["final.weight"].shape[0],
         input_channels=tensors[names[0]].shape[1],
@@ -156,10 +157,25 @@ def _contract_from(metadata: dict[str, str], path: Path) -> ModelContract:
 
 def _read_checkpoint(path: Path) -> dict[str, Any]:
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_numpy_scalars()):
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever the bytes provoke
-        first = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error)
-        raise InputError(f"{path}: not a readable checkpoint ({first})") from error
+        # Its own text advises to run what the file says; ours does not.
+        code = re.search(r"GLOBAL ([\w.]+)", str(error))
+        reason = (
+            f"it names code, {code[1]}, that is never run; save model.state_dict() alone"
+            if code
+            else f"{type(error).__name__}; cut short, or another kind of file"
+        )
+        raise InputError(f"{path}: not a readable checkpoint ({reason})") from error
     if not isinstance(state, dict):
         raise InputError(f"{path}: expected a state dict, got {type(state).__name__}")
     return state
+
+
+def _numpy_scalars() -> list[Any]:
+    """What makes a NumPy float: the public code's latest.pth keeps its losses as such."""
+    make = np.float64(0).__reduce__()[0]
+    names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
+    floats = (type(np.dtype(np.float32)), type(np.dtype(np.float64)))
+    return [*((make, name) for name in names), np.dtype, *floats]

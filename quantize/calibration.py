@@ -29,6 +29,9 @@ class Calibration:
         images: how many.
         weights_sha256: of the weights file; ranges of other weights mean nothing.
         height, width: of the images in pixels.
+
+    Raises:
+        InputError: a range that is not finite or upside down, a count below one.
     """
 
     ranges: dict[str, tuple[float, float]]
@@ -37,6 +40,15 @@ class Calibration:
     weights_sha256: str
     height: int
     width: int
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in self.ranges.items():
+            if not (np.isfinite([low, high]).all() and low <= high):
+                raise InputError(f"range of {name} must be finite, got {low} to {high}")
+        for field in ("images", "height", "width"):
+            value = getattr(self, field)
+            if not isinstance(value, int) or value < 1:
+                raise InputError(f"{field} must be a positive integer, got {value!r}")
 
     def matches(self, weights_sha256: str, contract: ModelContract) -> bool:
         """Whether it was recorded with these weights at the contract's size."""
@@ -73,7 +85,7 @@ class Calibration:
             items = values.pop("ranges").items()
             ranges = {name: (float(low), float(high)) for name, (low, high) in items}
             return cls(ranges=ranges, **values)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, InputError) as error:
             raise InputError(f"{path}: not a calibration file ({error})") from error
 
 

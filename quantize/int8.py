@@ -23,6 +23,10 @@ _SAME_SCALE = ("slice", "max_pool", "resize", "concat")
 #: LOGISTIC's output scale is fixed by the specification.
 _PROBABILITY = Quantization.per_tensor(1 / 256, -128)
 _UINT8_PROBABILITY = Quantization.per_tensor(1 / 256, 0)
+#: For values that are (nearly) all zero; products of two scales stay normal float32.
+_SMALLEST_SCALE = 1e-9
+#: Room of a bias in its 32 bits; the rest is the sum of products'.
+_BIAS_UNITS = 2**30
 
 
 def quantize_int8(
@@ -47,25 +51,31 @@ def quantize_int8(
     """
     if io not in IO_TYPES:
         raise InputError(f"io must be one of {', '.join(IO_TYPES)}, got {io!r}")
-    missing = {node.output for node in graph.nodes} - calibration.ranges.keys()
-    if missing:
-        raise InputError(f"the calibration lacks {len(missing)} of the graph's activations")
+    expected = {graph.input, *(node.output for node in graph.nodes)}
+    lacking, foreign = expected - calibration.ranges.keys(), calibration.ranges.keys() - expected
+    if lacking or foreign:
+        raise InputError(
+            f"calibration of another graph: it lacks {len(lacking)} of the {len(expected)} "
+            f"activations and has {len(foreign)} others; calibrate again"
+        )
     return _Quantizer(graph, calibration, contract, io, frozenset(keep_float)).run()
 
 
 def asymmetric(low: float, high: float) -> Quantization:
     """int8 over low..high, widened to hold zero exactly (padding is zero)."""
     low, high = min(low, 0.0), max(high, 0.0)
-    scale = max((high - low) / 255, 1e-9)
+    scale = max((high - low) / 255, _SMALLEST_SCALE)
     return Quantization.per_tensor(scale, int(np.clip(round(-128 - low / scale), -128, 127)))
 
 
-def symmetric(weight: NDArray[np.float32], axis: int) -> tuple[NDArray[np.int8], Quantization]:
-    """int8 kernel in -127..127 with one scale per channel of ``axis``."""
+def symmetric(
+    weight: NDArray[np.float32], axis: int, least: NDArray[np.float64] | float = 0.0
+) -> tuple[NDArray[np.int8], Quantization]:
+    """int8 kernel in -127..127 with one scale per channel of ``axis``, at least ``least``."""
     others = tuple(i for i in range(weight.ndim) if i != axis)
-    peak = np.abs(weight).max(axis=others)
-    # A channel of zeros has no scale of its own; any will do.
-    scale = np.where(peak > 0, peak / 127, 1.0).astype(np.float32)
+    peak = np.abs(weight).max(axis=others).astype(np.float64)
+    # A channel of zeros gets a small scale: XNNPACK refuses one of 256 output steps.
+    scale = np.maximum(peak / 127, np.maximum(least, _SMALLEST_SCALE)).astype(np.float32)
     shape = [-1 if i == axis else 1 for i in range(weight.ndim)]
     values = np.clip(np.round(weight / scale.reshape(shape)), -127, 127).astype(np.int8)
     return values, Quantization(scale, np.zeros(len(scale), np.int64), axis)
@@ -148,13 +158,14 @@ class _Quantizer:
 
     def _convolution_inputs(self, node: Node) -> list[str]:
         x, weight, bias = node.inputs
-        kernel, quantization = symmetric(
-            _data(self.graph.values[weight]), 0 if node.op == "conv2d" else 3
-        )
-        scale = self.scales[x].scale.astype(np.float64) * quantization.scale
-        units = np.round(_data(self.graph.values[bias]) / scale)
-        limit = 2**31 - 1
-        quantized_bias = np.clip(units, -limit, limit).astype(np.int32)
+        step = self.scales[x].scale.astype(np.float64)
+        real_bias = _data(self.graph.values[bias])
+        # Beside a tiny kernel a bias would overflow: the channel gets a coarser scale.
+        least = np.abs(real_bias) / (step * _BIAS_UNITS)
+        axis = 0 if node.op == "conv2d" else 3
+        kernel, quantization = symmetric(_data(self.graph.values[weight]), axis, least)
+        scale = step * quantization.scale
+        quantized_bias = np.round(real_bias / scale).astype(np.int32)
         bias_quantization = Quantization(scale.astype(np.float32), np.zeros(len(scale), np.int64))
         return [
             self._activation(x, "int8"),

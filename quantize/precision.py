@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from egeunet.export.graph import Graph
-from egeunet.export.norms import lower_norms
 from egeunet.export.registry import Prepared
 from egeunet.export.request import ExportRequest, Source
 from egeunet.model.contract import ModelContract
@@ -31,17 +30,11 @@ def int8(graph: Graph, source: Source, request: ExportRequest) -> Prepared:
     one (docs/decisions.md), so the former are computed in float32 between a DEQUANTIZE
     and a QUANTIZE, and the report says how many operators that leaves.
     """
-    primitive = int8_graph(graph)
-    calibration = calibration_for(primitive, source, request.calibration)
-    kept = [node.output for node in primitive.nodes if node.scope.endswith("/group_norm")]
-    quantized = quantize_int8(primitive, calibration, source.contract, request.io_type, kept)
+    calibration = calibration_for(graph, source, request.calibration)
+    kept = [node.output for node in graph.nodes if node.scope.endswith("/group_norm")]
+    quantized = quantize_int8(graph, calibration, source.contract, request.io_type, kept)
     details = {"calibration": calibration.source, "calibration_images": calibration.images}
     return Prepared(quantized, details)
-
-
-def int8_graph(graph: Graph) -> Graph:
-    """The primitive graph whose activations are calibrated and quantized."""
-    return lower_norms(graph, affine_as_convolution=True)
 
 
 def calibration_for(graph: Graph, source: Source, folder: Path | None) -> Calibration:

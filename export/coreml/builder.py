@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from egeunet.export.graph import Graph
+from egeunet.model.errors import InputError
 
 Array = NDArray[Any]
 
@@ -52,11 +53,18 @@ class MilBuilder:
         return self._constant(value)
 
     def weight(self, data: Array) -> Any:
-        """A constant in the precision's type."""
+        """A constant in the precision's type.
+
+        Raises:
+            InputError: it is beyond that type's range.
+        """
         with np.errstate(over="ignore"):  # checked in the next line
             rounded = data.astype(self.dtype)
         if not np.isfinite(rounded).all():
-            raise OverflowError(f"a weight of {np.abs(data).max():g} overflows {rounded.dtype}")
+            raise InputError(
+                f"a weight of {np.abs(data).max():g} is beyond the range of {rounded.dtype}; "
+                "export in float32"
+            )
         return self._constant(rounded)
 
     def operand(self, name: str) -> Any:

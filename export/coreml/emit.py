@@ -45,9 +45,8 @@ def emit_coreml(graph: Graph, contract: ModelContract, path: Path, precision: st
         precision: of weights and activations inside, ``float32`` or ``float16``.
 
     Raises:
-        InputError: another precision.
+        InputError: another precision, or a weight beyond the range of float16.
         NotImplementedError: an operator or a type that has no lowering.
-        OverflowError: a weight beyond the range of float16.
         MissingExtraError: coremltools is not installed.
     """
     if precision not in PRECISIONS:

@@ -44,14 +44,19 @@ def run_package(path: Path, image_nchw: np.ndarray[Any, np.dtype[np.float32]]) -
     Raises:
         NotImplementedError: an operation that the emitter does not write.
     """
-    package = Package(path)
+    return interpret(Package(path), image_nchw)
+
+
+@torch.inference_mode()
+def interpret(package: Package, image_nchw: np.ndarray[Any, np.dtype[np.float32]]) -> Tensor:
+    """:func:`run_package` for a package that is read already."""
     values: dict[str, Any] = {package.input_name: torch.from_numpy(image_nchw)}
     for operation in package.operations():
         if operation.type == "const":
             values[operation.outputs[0].name] = package.constant(operation)
             continue
         if operation.type not in _OPERATIONS:
-            raise NotImplementedError(f"{path}: no interpretation of operation {operation.type!r}")
+            raise NotImplementedError(f"no interpretation of operation {operation.type!r}")
         arguments = {}
         for key, argument in operation.inputs.items():
             given = [values[binding.name] for binding in argument.arguments]
@@ -61,7 +66,7 @@ def run_package(path: Path, image_nchw: np.ndarray[Any, np.dtype[np.float32]]) -
             results = [results]
         for output, result in zip(operation.outputs, results, strict=True):
             if tuple(result.shape) != package.shape(output):
-                raise ValueError(f"{path}: {output.name} is {tuple(result.shape)}, not as declared")
+                raise ValueError(f"{output.name} is {tuple(result.shape)}, not as declared")
             rounded = result.half().float() if package.is_float16(output) else result
             values[output.name] = rounded
     return values[package.output_name]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from egeunet.model.errors import MissingExtraError
+from egeunet.model.errors import needs_extra
 
 
 def coremltools() -> Any:
@@ -20,9 +20,8 @@ def coremltools() -> Any:
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        import coremltools
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("coremltools", "coreml") from error
+        with needs_extra("coreml"):
+            import coremltools
     finally:
         logger.setLevel(level)
     return coremltools

@@ -10,7 +10,7 @@ from egeunet.export.onnx.builder import OnnxBuilder
 from egeunet.export.onnx.operators import LOWERINGS, split
 from egeunet.export.splits import channel_splits
 from egeunet.model.contract import ModelContract
-from egeunet.model.errors import MissingExtraError
+from egeunet.model.errors import needs_extra
 
 if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto
@@ -36,10 +36,8 @@ def emit_onnx(graph: Graph, contract: ModelContract) -> bytes:
         NotImplementedError: an operator or a type that has no lowering.
         MissingExtraError: onnx or onnxsim is not installed.
     """
-    try:
+    with needs_extra("onnx"):
         import onnx
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("onnx", "onnx") from error
     from egeunet.export.onnx.simplify import smallest
 
     model = _model(graph, contract)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from egeunet.model.errors import MissingExtraError
+from egeunet.model.errors import needs_extra
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -29,10 +29,8 @@ def smallest(model: ModelProto) -> ModelProto:
     Raises:
         MissingExtraError: onnxsim or onnxruntime is not installed.
     """
-    try:
+    with needs_extra("onnx"):
         import onnxsim
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("onnxsim", "onnx") from error
 
     simplified, _ = onnxsim.simplify(model)
     # Inferred shapes and node names are for readers; a runtime infers its own.
@@ -50,10 +48,8 @@ def _agree(model: ModelProto, simplified: ModelProto) -> bool:
 
 
 def _run(model: ModelProto, image: NDArray[np.float32]) -> NDArray[np.float32]:
-    try:
+    with needs_extra("onnx"):
         import onnxruntime
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("onnxruntime", "onnx") from error
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), providers=["CPUExecutionProvider"]
     )

@@ -7,6 +7,7 @@ Normalization, layout changes and (de)quantization live here and nowhere else.
 """
 
 from egeunet.export.runners import (
+    coreml_runner,
     litert_runner,
     onnx_runner,
     torch_runner,
@@ -16,6 +17,7 @@ from egeunet.export.runners.runner import CONTRACT_KEY, Runner, known_suffixes, 
 __all__ = [
     "CONTRACT_KEY",
     "Runner",
+    "coreml_runner",
     "known_suffixes",
     "litert_runner",
     "onnx_runner",

@@ -15,6 +15,8 @@ from egeunet.model.errors import InputError
 
 #: Key of the contract's JSON in an ONNX file's metadata_props.
 CONTRACT_KEY = "egeunet.contract"
+#: The one format that is a folder.
+PACKAGE_SUFFIX = ".mlpackage"
 #: A probability may leave 0..1 by this much (rounding of a calibrated scale).
 RANGE_TOLERANCE = 1e-3
 
@@ -62,10 +64,6 @@ class Runner(Protocol):
 
 
 _FACTORIES: dict[str, Callable[[Path, int], Runner]] = {}
-_NO_RUNNER = {
-    ".mlpackage": "Core ML runs on Apple systems only and has no runner here; "
-    "use the .onnx or .tflite file made from the same weights"
-}
 _Factory = TypeVar("_Factory", bound=Callable[[Path, int], Any])
 
 
@@ -91,7 +89,7 @@ def open_runner(path: str | Path, *, threads: int = 1) -> Runner:
     """Open a model file with the runtime of its suffix.
 
     Args:
-        path: .safetensors, .pth, .pt, .onnx or .tflite.
+        path: .safetensors, .pth, .pt, .onnx, .tflite or .mlpackage.
         threads: how many CPU threads the runtime may use.
 
     Raises:
@@ -103,14 +101,12 @@ def open_runner(path: str | Path, *, threads: int = 1) -> Runner:
     if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
         raise InputError(f"threads must be a positive integer, got {threads!r}")
     suffix = path.suffix.lower()
-    if suffix in _NO_RUNNER:
-        raise InputError(f"{path}: {_NO_RUNNER[suffix]}")
     if suffix not in _FACTORIES:
         raise InputError(
             f"{path}: no runner for {suffix or 'a file without suffix'!r}; "
             f"known: {', '.join(known_suffixes())}"
         )
-    if not path.is_file():
+    if not (path.is_dir() if suffix == PACKAGE_SUFFIX else path.is_file()):
         raise InputError(f"model not found: {path}; give the path of an exported or trained file")
     return _FACTORIES[suffix](path, threads)
 

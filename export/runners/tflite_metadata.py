@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from egeunet.export.runners.runner import first_line
-from egeunet.model.errors import InputError, MissingExtraError
+from egeunet.model.errors import InputError, needs_extra
 
 #: Name of the metadata entry.
 CONTRACT_ENTRY = "EGEUNET_CONTRACT"
@@ -27,10 +27,8 @@ def contract_text(path: Path, data: bytes) -> str | None:
             f"{path}: not a TFLite file: {len(data)} bytes, expected {_IDENTIFIER!r} "
             f"at byte 4, got {seen!r}"
         )
-    try:
+    with needs_extra("tflite"):
         from ai_edge_litert.schema_py_generated import Model
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("ai_edge_litert", "tflite") from error
     try:
         model = Model.GetRootAs(data, 0)
         entries, buffers = model.MetadataLength(), model.BuffersLength()

@@ -9,6 +9,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from egeunet.export.graph import Graph, Node, Quantization, Value
+from egeunet.export.splits import channel_splits
 from egeunet.export.tflite.flatbuffer import SharingBuilder
 from egeunet.export.tflite.operators import LOWERINGS, Lowered
 from egeunet.model.contract import ModelContract
@@ -49,7 +50,7 @@ class _Emitter:
     def file(self, contract: ModelContract) -> bytes:
         b, graph = self.b, self.graph
         source = self.tensor(graph.values[graph.input], INPUT_NAME)
-        operators = b.tables([self.operator(node) for node in graph.nodes])
+        operators = b.tables(self.operators())
         result = self.index[graph.output]
         subgraph = b.table(
             "SubGraph",
@@ -80,6 +81,33 @@ class _Emitter:
         )
         return b.finish(model, b"TFL3")
 
+    def operators(self) -> list[int]:
+        """All operators in order; slices that divide a value evenly become one SPLIT."""
+        splits = {
+            name: nodes
+            for name, nodes in channel_splits(self.graph).items()
+            if len({node.attributes["count"] for node in nodes}) == 1
+        }
+        tables = []
+        for node in self.graph.nodes:
+            parts = splits.get(node.inputs[0], []) if node.op == "slice" else []
+            if not parts:
+                tables.append(self.operator(node))
+            elif node.output not in self.index:  # the first of them stands for all
+                tables.append(self.split(parts))
+        return tables
+
+    def split(self, parts: list[Node]) -> int:
+        """One SPLIT along channels, whose outputs are those of ``parts``."""
+        axis = np.array(3, np.int32)
+        inputs = [
+            self.tensor(Value("axis", (), "int32", axis)),
+            self.tensor(self.graph.values[parts[0].inputs[0]]),
+        ]
+        outputs = [self.tensor(self.graph.values[part.output]) for part in parts]
+        options = self.b.table("SplitOptions", NumSplits=len(parts))
+        return self.table(Lowered("SPLIT", "SplitOptions", options), parts[0], inputs, outputs)
+
     def operator(self, node: Node) -> int:
         if node.op not in LOWERINGS:
             raise NotImplementedError(f"no TFLite lowering of operator {node.op!r}")
@@ -90,6 +118,10 @@ class _Emitter:
             inputs.append(self.tensor(Value(name, data.shape, str(data.dtype), data)))
         name = OUTPUT_NAME if node.output == self.graph.output else ""
         outputs = [self.tensor(self.graph.values[node.output], name)]
+        return self.table(lowered, node, inputs, outputs)
+
+    def table(self, lowered: Lowered, node: Node, inputs: list[int], outputs: list[int]) -> int:
+        """The operator's table in the file."""
         options = getattr(schema.BuiltinOptions, lowered.options) if lowered.options else None
         return self.b.table(
             "Operator",
@@ -135,7 +167,8 @@ class _Emitter:
 
     def _code(self, lowered: Lowered, node: Node) -> int:
         types = {self.graph.values[name].dtype for name in (*node.inputs, node.output)}
-        version = lowered.integer_version if types & {"int8", "uint8"} else 1
+        integer = bool(types & {"int8", "uint8"})
+        version = lowered.integer_version if integer else lowered.float_version
         key = (getattr(schema.BuiltinOperator, lowered.builtin), version)
         return self.codes.setdefault(key, len(self.codes))
 

@@ -28,13 +28,15 @@ class Lowered:
         builtin: name in the schema's BuiltinOperator.
         options: name of the options table, empty for none, and its offset.
         extra: constant tensors that follow the node's own inputs.
-        integer_version: the operator version that brought int8 (float is 1).
+        float_version: the operator version that brought what a float node needs.
+        integer_version: the one that brought int8.
     """
 
     builtin: str
     options: str = ""
     offset: int = 0
     extra: list[NDArray[np.int32]] = field(default_factory=list)
+    float_version: int = 1
     integer_version: int = 2
 
 
@@ -65,7 +67,8 @@ def _depthwise_conv2d(b: SharingBuilder, graph: Graph, node: Node) -> Lowered:
         "DepthwiseConv2DOptions", Padding=_SAME, StrideW=1, StrideH=1, DepthMultiplier=1,
         DilationWFactor=dilation, DilationHFactor=dilation,
     )  # fmt: skip
-    return Lowered("DEPTHWISE_CONV_2D", "DepthwiseConv2DOptions", offset, integer_version=3)
+    version = 1 if dilation == 1 else 2
+    return Lowered("DEPTHWISE_CONV_2D", "DepthwiseConv2DOptions", offset, [], version, 3)
 
 
 @lowering("add")
@@ -81,6 +84,11 @@ def _sub(b: SharingBuilder, graph: Graph, node: Node) -> Lowered:
 @lowering("mul")
 def _mul(b: SharingBuilder, graph: Graph, node: Node) -> Lowered:
     return Lowered("MUL", "MulOptions", b.table("MulOptions"))
+
+
+@lowering("maximum")
+def _maximum(b: SharingBuilder, graph: Graph, node: Node) -> Lowered:
+    return Lowered("MAXIMUM", "MaximumMinimumOptions", b.table("MaximumMinimumOptions"))
 
 
 @lowering("concat")
@@ -138,4 +146,5 @@ def _quantize(b: SharingBuilder, graph: Graph, node: Node) -> Lowered:
 
 @lowering("dequantize")
 def _dequantize(b: SharingBuilder, graph: Graph, node: Node) -> Lowered:
-    return Lowered("DEQUANTIZE", "DequantizeOptions", b.table("DequantizeOptions"))
+    # Without int8 it takes float16, which came later.
+    return Lowered("DEQUANTIZE", "DequantizeOptions", b.table("DequantizeOptions"), float_version=3)

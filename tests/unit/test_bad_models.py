@@ -199,13 +199,17 @@ def test_flipped_bytes_never_end_the_process(tmp_path: Path, suffix: str) -> Non
 
 
 def test_unknown_and_missing_files(tmp_path: Path) -> None:
-    assert known_suffixes() == (".onnx", ".pt", ".pth", ".safetensors", ".tflite")
-    with pytest.raises(InputError, match=r"no runner for '.pb'; known: .onnx, .pt"):
+    assert known_suffixes() == (".mlpackage", ".onnx", ".pt", ".pth", ".safetensors", ".tflite")
+    with pytest.raises(InputError, match=r"no runner for '.pb'; known: .mlpackage, .onnx, .pt"):
         open_runner(tmp_path / "m.pb")
     with pytest.raises(InputError, match="a file without suffix"):
         open_runner(tmp_path / "model")
-    with pytest.raises(InputError, match="Core ML runs on Apple systems only"):
-        open_runner(tmp_path / "m.mlpackage")
+    (tmp_path / "file.mlpackage").write_bytes(b"x")
+    with pytest.raises(InputError, match="model not found"):
+        open_runner(tmp_path / "file.mlpackage")
+    (tmp_path / "empty.mlpackage").mkdir()
+    with pytest.raises(InputError, match="not a Core ML package that can be read"):
+        open_runner(tmp_path / "empty.mlpackage")
     with pytest.raises(InputError, match="model not found"):
         open_runner(tmp_path / "absent.tflite")
     (tmp_path / "folder.onnx").mkdir()

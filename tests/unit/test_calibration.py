@@ -1,0 +1,157 @@
+"""Calibration: what is recorded, what is refused, and what a file of it may hold."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from egeunet.export.graph import Graph, GraphBuilder
+from egeunet.model import ModelContract
+from egeunet.model.errors import InputError
+from egeunet.quantize.calibration import Calibration, calibrate
+
+CONTRACT = ModelContract(32, 64)
+RANGES = {"image": (0.0, 1.0), "v1": (-2.5, 3.25)}
+
+
+def graph(factor: float = 2.0) -> Graph:
+    b = GraphBuilder((1, 32, 64, 3))
+    return b.finish(b.mul(b.input, b.constant(np.array([factor], np.float32))))
+
+
+def image(low: int, high: int) -> Any:
+    pixels = np.full((32, 64, 3), low, np.uint8)
+    pixels[3, 5, 1] = high
+    return pixels
+
+
+def calibration(**changes: Any) -> Calibration:
+    values = {
+        "ranges": RANGES, "source": "tests", "images": 3, "weights_sha256": "ab", "height": 32,
+        "width": 64,
+    }  # fmt: skip
+    return Calibration(**{**values, **changes})
+
+
+def record(images: list[Any], of: Graph | None = None) -> Calibration:
+    return calibrate(of or graph(), CONTRACT, images, source="tests", weights_sha256="ab")
+
+
+def test_extremes_are_averaged_over_images() -> None:
+    found = record([image(0, 255), image(51, 153)])
+    assert found.images == 2
+    source = graph()
+    low, high = found.ranges[source.input]
+    assert (low, high) == pytest.approx((0.1, 0.8), abs=1e-6)
+    assert found.ranges[source.output] == pytest.approx((0.2, 1.6), abs=1e-6)
+    assert set(found.ranges) == {source.input, source.output}
+    assert (found.source, found.weights_sha256, found.height, found.width) == (
+        "tests",
+        "ab",
+        32,
+        64,
+    )
+
+
+def test_pixels_are_normalized_as_the_contract_says() -> None:
+    contract = ModelContract(32, 64, normalization="minmax255")
+    found = calibrate(graph(), contract, [image(51, 153)], source="", weights_sha256="")
+    assert found.ranges["image"] == (0.0, 255.0)
+
+
+def test_images_are_read_one_at_a_time() -> None:
+    made: list[int] = []
+
+    def stream() -> Any:
+        for index in range(3):
+            made.append(index)
+            yield image(0, 255) if index < 2 else np.zeros((8, 8, 3), np.uint8)
+
+    with pytest.raises(InputError, match=r"shape \(8, 8, 3\), expected \(32, 64, 3\)"):
+        record(stream())
+    assert made == [0, 1, 2]
+
+
+@pytest.mark.parametrize("shape", [(64, 32, 3), (32, 64), (32, 64, 4), (1, 32, 64, 3)])
+def test_wrong_size(shape: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match="calibration image of shape"):
+        record([np.zeros(shape, np.uint8)])
+
+
+def test_no_images() -> None:
+    with pytest.raises(InputError, match="no calibration image"):
+        record([])
+
+
+@pytest.mark.parametrize("factor", [float("nan"), float("inf")])
+def test_activations_that_are_not_finite(factor: float) -> None:
+    with pytest.raises(InputError, match="not finite; are the weights broken"):
+        record([image(0, 255)], graph(factor))
+
+
+def test_matches_its_weights_at_its_size_only() -> None:
+    found = calibration()
+    assert found.matches("ab", CONTRACT)
+    assert not found.matches("cd", CONTRACT)
+    assert not found.matches("ab", ModelContract(64, 32))
+    assert not found.matches("ab", ModelContract(32, 32))
+
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@settings(deadline=None, max_examples=30)
+@given(bounds=st.lists(st.tuples(finite, finite).map(sorted).map(tuple), max_size=5))
+def test_json_round_trip(
+    bounds: list[tuple[float, float]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    saved = calibration(ranges={f"v{i}": pair for i, pair in enumerate(bounds)})
+    path = tmp_path_factory.mktemp("c") / "calibration.json"
+    saved.save(path)
+    assert Calibration.load(path) == saved
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "{", "[]", "null", "3", "{}", '{"ranges": {}}', '{"ranges": []}',
+        "\udcff",
+    ],
+)  # fmt: skip
+def test_a_corrupted_file(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "c.json"
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(InputError, match=r"c\.json: not a calibration file"):
+        Calibration.load(path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"ranges": {"v1": [0, 1, 2]}}, {"ranges": {"v1": [0]}}, {"ranges": {"v1": "x"}},
+        {"ranges": {"v1": ["low", 1]}}, {"ranges": {"v1": [float("nan"), 1]}},
+        {"ranges": {"v1": [0, float("inf")]}}, {"ranges": {"v1": [2, 1]}}, {"images": 0},
+        {"images": "3"}, {"height": -32}, {"width": None}, {"more": 1},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_file_with_a_wrong_value(tmp_path: Path, changes: dict[str, Any]) -> None:
+    path = tmp_path / "c.json"
+    path.write_text(json.dumps({**calibration().to_dict(), **changes}))
+    with pytest.raises(InputError, match=r"c\.json: not a calibration file"):
+        Calibration.load(path)
+
+
+def test_a_file_cut_in_half_or_absent(tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+    calibration().save(path)
+    path.write_bytes(path.read_bytes()[:100])
+    for bad in (path, tmp_path / "absent.json", tmp_path):
+        with pytest.raises(InputError, match="not a calibration file"):
+            Calibration.load(bad)

@@ -1,0 +1,313 @@
+"""Weights from disk: the public code's checkpoints, our own files, and every bad one."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from egeunet.model import EGEUNet, EGEUNetConfig, ModelContract, load_weights, save_weights
+from egeunet.model.errors import InputError
+from egeunet.model.weights import shipped_weights
+
+State = dict[str, Tensor]
+SMALL = EGEUNetConfig(channels=(4, 8, 4, 8, 8, 8))
+
+
+@pytest.fixture(scope="module")
+def state() -> State:
+    """Of a small network, with the public code's names."""
+    torch.manual_seed(0)
+    return EGEUNet(SMALL).state_dict()
+
+
+def saved(path: Path, value: Any) -> Path:
+    torch.save(value, path)
+    return path
+
+
+def assert_loads(path: Path, state: State) -> None:
+    model, contract = load_weights(path)
+    assert not model.training
+    assert model.config == SMALL
+    assert contract == ModelContract(normalization="minmax255")
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+
+
+def assert_refused(path: Path, reason: str) -> None:
+    with pytest.raises(InputError, match=reason) as caught:
+        load_weights(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message and "\x1b" not in message
+
+
+def as_latest(state: State) -> dict[str, Any]:
+    """The public code's latest.pth: its losses are NumPy scalars (np.mean of a list)."""
+    parameters = [nn.Parameter(torch.zeros(2))]
+    optimizer = torch.optim.AdamW(parameters, lr=1e-3)
+    parameters[0].sum().backward()
+    optimizer.step()
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=50, eta_min=1e-5)
+    return {
+        "epoch": 300,
+        "min_loss": np.mean([0.5, 0.25]),
+        "min_epoch": 291,
+        "loss": np.float32(0.5),
+        "model_state_dict": state,
+        "optimizer_state_dict": optimizer.state_dict(),
+        "scheduler_state_dict": scheduler.state_dict(),
+    }
+
+
+def with_counters(state: State) -> State:
+    """As after its FLOP tool, thop, has registered buffers in every module."""
+    extra = {"total_ops": torch.zeros(1, dtype=torch.float64), "total_params": torch.zeros(1)}
+    modules = sorted({name.rpartition(".")[0] for name in state})
+    return {**state, **extra, **{f"{m}.{k}": v for m in modules for k, v in extra.items()}}
+
+
+FORMS: dict[str, Callable[[State], Any]] = {
+    "plain": lambda state: state,
+    "latest.pth": as_latest,
+    "state_dict": lambda state: {"state_dict": state, "epoch": 3},
+    "DataParallel": lambda state: {f"module.{name}": value for name, value in state.items()},
+    "thop": with_counters,
+    "all at once": lambda state: {
+        "model_state_dict": {f"module.{n}": v for n, v in with_counters(state).items()}
+    },
+    "float64": lambda state: {name: value.double() for name, value in state.items()},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("suffix", [".pth", ".pt"])
+def test_public_checkpoints_load_as_they_are(
+    tmp_path: Path, state: State, form: str, suffix: str
+) -> None:
+    assert_loads(saved(tmp_path / f"best{suffix}", FORMS[form](state)), state)
+
+
+def test_a_checkpoint_in_the_format_of_old_torch_loads(tmp_path: Path, state: State) -> None:
+    torch.save(state, tmp_path / "best.pth", _use_new_zipfile_serialization=False)
+    assert_loads(tmp_path / "best.pth", state)
+
+
+def test_numpy_scalars_of_either_numpy_load(tmp_path: Path, state: State) -> None:
+    # NumPy 1 calls the module numpy.core, NumPy 2 numpy._core; the pickle is otherwise equal.
+    path = tmp_path / "latest.pth"
+    torch.save(as_latest(state), path, _use_new_zipfile_serialization=False)
+    data = path.read_bytes()
+    new, old = b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n"
+    assert data.count(new) == 1
+    path.write_bytes(data.replace(new, old))
+    assert_loads(path, state)
+
+
+@pytest.mark.parametrize("bridge", [True, False])
+@pytest.mark.parametrize("sides", [True, False])
+@pytest.mark.parametrize(("classes", "inputs"), [(1, 3), (3, 1)])
+def test_the_architecture_is_read_from_the_tensors(
+    classes: int, inputs: int, bridge: bool, sides: bool
+) -> None:
+    config = EGEUNetConfig(classes, inputs, (4, 8, 4, 8, 8, 12), bridge, sides)
+    assert EGEUNet.from_public_state_dict(EGEUNet(config).state_dict()).config == config
+
+
+def changed(state: State, name: str, value: Tensor | None) -> State:
+    rest = {key: tensor for key, tensor in state.items() if key != name}
+    return rest if value is None else {**rest, name: value}
+
+
+NORM = "ebn3.weight"
+BAD: dict[str, tuple[Callable[[State], Any], str]] = {
+    "another network": (
+        lambda _: nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)).state_dict(),
+        "no tensor named encoder1.0.weight",
+    ),
+    "empty dict": (lambda _: {}, "no tensor named encoder1.0.weight"),
+    "no dict": (lambda _: [1, 2], "expected a state dict, got list"),
+    "one tensor": (lambda _: torch.zeros(3), "expected a state dict, got Tensor"),
+    "missing": (lambda s: changed(s, NORM, None), rf"1 tensors missing \['{NORM}'\], 0 unknown"),
+    "unknown": (lambda s: {**s, "head.bias": torch.zeros(1)}, r"1 unknown \['head.bias'\]"),
+    "misshapen": (
+        lambda s: changed(s, NORM, torch.zeros(5)),
+        rf"tensor {NORM} has shape \(5,\), expected \(4,\)",
+    ),
+    "0-d kernel": (
+        lambda s: changed(s, "final.weight", torch.tensor(1.0)),
+        r"tensor final.weight has shape \(\), expected four dimensions",
+    ),
+    "1-d kernel": (
+        lambda s: changed(s, "encoder1.0.weight", torch.zeros(4)),
+        r"tensor encoder1.0.weight has shape \(4,\), expected four dimensions",
+    ),
+    "odd width": (
+        lambda s: changed(s, "encoder2.0.weight", torch.zeros(7, 4, 3, 3)),
+        r"channels must be six positive multiples of 4 up to 4096, got \(4, 7, 4, 8, 8, 8\)",
+    ),
+    # These say many channels and hold no value: nothing of that size may be made.
+    "a huge width": (
+        lambda s: changed(s, "encoder6.0.ldw.2.weight", torch.zeros(40 * 10**9, 0, 1, 1)),
+        "channels must be six .* up to 4096, got .*40000000000",
+    ),
+    "many classes": (
+        lambda s: changed(s, "final.weight", torch.zeros(4096, 0, 1, 1)),
+        r"tensor final.weight has shape \(4096, 0, 1, 1\), expected \(4096, 4, 1, 1\)",
+    ),
+    "NaN": (
+        lambda s: changed(s, NORM, torch.tensor([1, float("nan"), 1, 1])),
+        f"tensor {NORM} holds NaN or infinite values",
+    ),
+    "infinite": (
+        lambda s: changed(s, NORM, torch.full((4,), float("-inf"))),
+        f"tensor {NORM} holds NaN or infinite values",
+    ),
+    "too large for float32": (
+        lambda s: changed(s, NORM, torch.full((4,), 1e300, dtype=torch.float64)),
+        f"tensor {NORM} holds NaN or infinite values",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_state_dicts_are_named(tmp_path: Path, state: State, case: str) -> None:
+    make, reason = BAD[case]
+    assert_refused(saved(tmp_path / "bad.pth", make(state)), reason)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".pt"])
+@pytest.mark.parametrize("content", [b"", b"\x00", b"a text, renamed\n" * 40, bytes(range(256))])
+def test_files_of_another_kind_are_named(tmp_path: Path, suffix: str, content: bytes) -> None:
+    path = tmp_path / f"bad{suffix}"
+    path.write_bytes(content)
+    assert_refused(path, "not a readable (safetensors file|checkpoint)")
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+@pytest.mark.parametrize("share", [0.001, 0.1, 0.5, 0.99])
+def test_cut_files_are_named(tmp_path: Path, state: State, suffix: str, share: float) -> None:
+    path = tmp_path / f"cut{suffix}"
+    model = EGEUNet(SMALL)
+    if suffix == ".pth":
+        torch.save(model.state_dict(), path)
+    else:
+        save_weights(path, model, ModelContract())
+    data = path.read_bytes()
+    path.write_bytes(data[: int(share * len(data))])
+    assert_refused(path, "not a readable (safetensors file|checkpoint)")
+
+
+def test_other_suffixes_and_absent_files_are_named(tmp_path: Path) -> None:
+    (tmp_path / "weights.h5").write_bytes(b"x")
+    assert_refused(tmp_path / "weights.h5", "expected .safetensors, .pth or .pt, got '.h5'")
+    for absent in (tmp_path / "absent.pth", tmp_path):
+        with pytest.raises(InputError, match=f"weights not found: {absent}$"):
+            load_weights(absent)
+
+
+class _Code:
+    """Opens a file for writing when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.open, (str(self.path), os.O_CREAT | os.O_WRONLY)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_code_in_a_checkpoint_is_never_run(tmp_path: Path, state: State, zipped: bool) -> None:
+    proof, path = tmp_path / "proof", tmp_path / "evil.pth"
+    value = {"model_state_dict": state, "epoch": _Code(proof)}
+    torch.save(value, path, _use_new_zipfile_serialization=zipped)
+    assert_refused(path, r"it names code, \w+\.open, that is never run")
+    assert not proof.exists()
+    # The same bytes do act where a loader trusts them, so the file above proves something.
+    os.close(torch.load(path, weights_only=False)["epoch"])
+    assert proof.exists()
+
+
+def test_code_beside_numpy_scalars_is_not_run_either(tmp_path: Path, state: State) -> None:
+    proof, path = tmp_path / "proof", tmp_path / "evil.pth"
+    assert_refused(saved(path, {**as_latest(state), "x": _Code(proof)}), "that is never run")
+    assert not proof.exists()
+
+
+@pytest.mark.parametrize("config", [EGEUNetConfig(), SMALL], ids=["default", "small"])
+def test_round_trip_is_bit_exact(tmp_path: Path, config: EGEUNetConfig) -> None:
+    torch.manual_seed(3)
+    model = EGEUNet(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    contract = ModelContract(64, 96, normalization="minmax255", threshold=0.37)
+    save_weights(tmp_path / "w.safetensors", model, contract)
+    again, contract_again = load_weights(tmp_path / "w.safetensors")
+    assert (again.config, contract_again) == (config, contract)
+    for name, value in model.state_dict().items():
+        other = again.state_dict()[name]
+        assert value.dtype == other.dtype and torch.equal(value, other), name
+    beside = json.loads((tmp_path / "w.contract.json").read_text())
+    assert ModelContract.from_dict(beside) == contract
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["w.contract.json", "w.safetensors"]
+
+
+def test_equal_weights_give_equal_bytes(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    model = EGEUNet(SMALL)
+    written = set()
+    for index in range(6):
+        save_weights(tmp_path / f"{index}.safetensors", model, ModelContract())
+        written.add((tmp_path / f"{index}.safetensors").read_bytes())
+    assert len(written) == 1
+
+
+@pytest.mark.parametrize(
+    ("metadata", "reason"),
+    [
+        ({"contract": "{"}, "unreadable contract"),
+        ({"contract": "[]"}, "unreadable contract.*expected an object"),
+        ({"contract": '{"height": 250}'}, "unreadable contract.*missing"),
+        ({"contract": json.dumps({**ModelContract().to_dict(), "height": 250})}, "got 250"),
+    ],
+)
+def test_a_bad_contract_is_named(
+    tmp_path: Path, state: State, metadata: dict[str, str], reason: str
+) -> None:
+    from safetensors.torch import save_file
+
+    save_file(state, tmp_path / "w.safetensors", metadata)
+    assert_refused(tmp_path / "w.safetensors", reason)
+
+
+def test_safetensors_without_a_contract_take_the_default(tmp_path: Path, state: State) -> None:
+    from safetensors.torch import save_file
+
+    save_file(state, tmp_path / "w.safetensors")
+    assert load_weights(tmp_path / "w.safetensors")[1] == ModelContract()
+
+
+def test_shipped_weights_load_and_segment() -> None:
+    path = shipped_weights()
+    if not path.is_file():
+        pytest.skip(f"SKIPPED LOUDLY: {path} is not shipped yet, so load_weights() is unproved")
+    model, contract = load_weights()
+    assert model.config == EGEUNetConfig()
+    assert not model.training
+    assert path.stat().st_size < 300_000
+    assert ModelContract.from_dict(json.loads(path.with_suffix(".contract.json").read_text())) == (
+        contract
+    )
+    # A dark disc on skin: the plainest lesion there is.
+    y, x = np.mgrid[: contract.height, : contract.width]
+    inside = np.hypot(y - contract.height / 2, x - contract.width / 2) < contract.height / 5
+    pixels = np.where(inside[..., None], (90, 55, 45), (205, 160, 140)).astype(np.uint8)
+    with torch.inference_mode():
+        real = torch.from_numpy(contract.normalize(pixels[None])).permute(0, 3, 1, 2)
+        probability = model(real).probability[0, 0].numpy()
+    assert probability[inside].mean() > 0.5 > probability[~inside].mean()

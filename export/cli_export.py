@@ -34,6 +34,7 @@ def parser() -> Parser:
     precision.add_argument("--precision", metavar="P", help="default: see --list")
     p.add_argument("--weights", type=Path, metavar="F", help="default: the shipped weights")
     p.add_argument("--size", type=int, metavar="S", help="input side, 32 x n (default: 256)")
+    p.add_argument("--optimize", metavar="O", default="speed", help="speed (default) or size")
     p.add_argument("--io", metavar="T", help=f"type of input and output: {', '.join(IO_TYPES)}")
     p.add_argument("--calibration", type=Path, metavar="DIR", help="images for --int8")
     p.add_argument("--out", type=Path, default=Path("build"), metavar="DIR", help="default: build")
@@ -69,6 +70,7 @@ def _requests(options: argparse.Namespace) -> list[ExportRequest]:
     if options.format == "all":
         pairs = [(k.name, p) for k in kinds for p in k.precisions if precision in (None, p)]
     rest = {"weights": options.weights, "out": options.out, "io": options.io, "size": options.size,
+            "optimize": options.optimize,
             "calibration": options.calibration, "check": not options.no_check}  # fmt: skip
     return [ExportRequest(name, wanted, **rest) for name, wanted in pairs]
 

@@ -5,7 +5,8 @@ Exact rewrites, each proved by tests/unit/test_deploy.py against the reference:
 - the side outputs' resizes and sigmoids are dropped; their logits stay where they
   guide a GAB (bit-exact for the final map)
 - the Hadamard gates are folded to constants for the fixed input size: they depend
-  on parameters only (bit-exact)
+  on parameters only (bit-exact); with ``optimize="size"`` a gate map that is larger than
+  twice its grid is made from the grid when the file is run
 - everything is NHWC, so that no runtime for phones needs a transpose
 """
 
@@ -23,18 +24,22 @@ from egeunet.model.errors import InputError
 from egeunet.model.layers import DILATIONS, GAB, GHPA, ChannelLayerNorm
 
 
-def build_deploy_graph(model: EGEUNet, contract: ModelContract) -> Graph:
+def build_deploy_graph(model: EGEUNet, contract: ModelContract, optimize: str = "speed") -> Graph:
     """The inference graph of ``model`` at the contract's size, batch 1, float32.
 
     Input: (1, H, W, input_channels) float32, normalized as the contract says.
     Output: (1, H, W, num_classes) float32 probability.
+
+    Args:
+        model, contract: the reference and what its input is.
+        optimize: ``speed`` or ``size``, where the two part.
 
     Raises:
         InputError: a contract for RGB with a network of other input channels.
     """
     builder = new_builder(model, contract)
     with torch.no_grad():
-        logits = Translator(builder).network(model, builder.input)
+        logits = Translator(builder, optimize).network(model, builder.input)
     return builder.finish(builder.elementwise("sigmoid", logits))
 
 
@@ -49,8 +54,9 @@ def new_builder(model: EGEUNet, contract: ModelContract) -> GraphBuilder:
 class Translator:
     """Appends the reference's modules to a graph; methods take and return value names."""
 
-    def __init__(self, builder: GraphBuilder) -> None:
+    def __init__(self, builder: GraphBuilder, optimize: str) -> None:
         self.b = builder
+        self.optimize = optimize
 
     def network(self, model: EGEUNet, x: str) -> str:
         """From the image to the final logits."""
@@ -102,16 +108,32 @@ class Translator:
     def ghpa(self, module: GHPA, x: str) -> str:
         """Group multi-axis Hadamard Product Attention with its gates as constants."""
         b = self.b
-        height, width = b.shape(x)[1:3]
         parts = b.split(self.layer_norm(module.norm1, x), 4)
-        mixed = [
-            b.mul(part, b.constant(as_array(gate).transpose(0, 2, 3, 1).copy()))
-            for part, gate in zip(parts[:3], module.gates(height, width), strict=True)
-        ]
+        height, width, channels = b.shape(x)[1:]
+        gates = self.gates(module, height, width, np.ones(channels, np.float32))
+        mixed = [b.mul(part, gate) for part, gate in zip(parts[:3], gates, strict=True)]
         last = b.elementwise("gelu", self.conv(module.dw[0], parts[3]))
         x = self.layer_norm(module.norm2, b.concat([*mixed, self.conv(module.dw[2], last)]))
         x = b.elementwise("gelu", self.conv(module.ldw[0], x))
         return self.conv(module.ldw[2], x)
+
+    def gates(self, module: GHPA, height: int, width: int, scale: NDArray[np.float32]) -> list[str]:
+        """The three Hadamard factors, each times its run of ``scale`` (C,)."""
+        b, group = self.b, module.params_xy.shape[1]
+        folded = [as_array(gate).transpose(0, 2, 3, 1) for gate in module.gates(height, width)]
+        names = [
+            b.constant(gate * scale[index * group : (index + 1) * group])
+            for index, gate in enumerate(folded)
+        ]
+        if self.optimize == "size" and folded[0].size > 2 * module.params_xy.numel():
+            # A map much larger than the grid it is made from: make it when the file is run.
+            first, last = module.conv_xy[0], module.conv_xy[2]
+            grid = b.constant(as_array(module.params_xy).transpose(0, 2, 3, 1).copy())
+            x = self.conv(first, b.resize(grid, height, width))
+            weight, bias, _ = convolution_arrays(last)
+            scaled = weight * scale[:group].reshape(-1, 1, 1, 1), bias * scale[:group]
+            names[0] = b.conv2d(b.elementwise("gelu", x), *scaled)
+        return names
 
     def bridge(self, module: GAB, deep: str, skip: str, x: str, mask: nn.Conv2d | None) -> str:
         """Group Aggregation Bridge; ``mask`` makes its guiding logits from ``x``."""

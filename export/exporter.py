@@ -26,6 +26,7 @@ def export(
     out: str | Path = "build",
     io: str | None = None,
     size: int | None = None,
+    optimize: str = "speed",
     calibration: str | Path | None = None,
     check: bool = True,
 ) -> Artifact:
@@ -34,7 +35,7 @@ def export(
     Args:
         format: a name in :func:`egeunet.export.registry.formats`.
         precision: float32, float16 or int8, as far as the format has it; None = its first.
-        weights, out, io, size, calibration, check: see :class:`ExportRequest`.
+        weights, out, io, size, optimize, calibration, check: see :class:`ExportRequest`.
 
     Raises:
         InputError: a bad argument or input; nothing is written.
@@ -49,6 +50,7 @@ def export(
         Path(out),
         io,
         size,
+        optimize,
         Path(calibration) if calibration is not None else None,
         check,
     )
@@ -71,7 +73,7 @@ def run_export(request: ExportRequest) -> Artifact:
     from egeunet.export.lean import build_lean_graph
 
     build = build_deploy_graph if kind.whole_norms else build_lean_graph
-    deploy = build(source.model, source.contract)
+    deploy = build(source.model, source.contract, request.optimize)
     prepared = find_precision(request.precision)(deploy, source, request)
     with replacing(path) as temporary:
         kind.write(prepared, source, request, temporary)

@@ -85,8 +85,9 @@ class Graph:
         return [self.values[name] for name in names if self.values[name].data is not None]
 
     def weight_bytes(self) -> int:
-        """Bytes of all constants."""
-        return sum(value.data.nbytes for value in self.constants() if value.data is not None)
+        """Bytes of all constants; equal ones count once, as emitters write them."""
+        contents = {value.data.tobytes() for value in self.constants() if value.data is not None}
+        return sum(map(len, contents))
 
 
 class GraphBuilder:

@@ -36,30 +36,21 @@ from egeunet.model.layers import DILATIONS, GAB, GHPA, ChannelLayerNorm
 Array = NDArray[np.float32]
 #: Below this a gamma is not divided by; its LayerNorm keeps MUL and ADD.
 _SMALLEST_GAMMA = 1e-3
+#: Maps of so many pixels get gather-project-centre, whose matrices cost bytes; smaller ones a
+#: concatenation, which costs time per pixel.
+_GATHER_PIXELS = {"speed": 64 * 64, "size": 128 * 128}
 
 
-def build_lean_graph(
-    model: EGEUNet, contract: ModelContract, gather_pixels: int = 64 * 64
-) -> Graph:
+def build_lean_graph(model: EGEUNet, contract: ModelContract, optimize: str = "speed") -> Graph:
     """Like :func:`egeunet.export.deploy.build_deploy_graph`, of primitive operators only."""
     builder = new_builder(model, contract)
     with torch.no_grad():
-        logits = LeanTranslator(builder, gather_pixels).network(model, builder.input)
+        logits = LeanTranslator(builder, optimize).network(model, builder.input)
     return builder.finish(builder.elementwise("sigmoid", logits))
 
 
 class LeanTranslator(Translator):
-    """Overrides the parts of the network that have norms in them.
-
-    Args:
-        builder: an empty graph.
-        gather_pixels: maps of at least so many pixels get gather-project-centre, whose
-            matrices cost bytes; smaller ones a concatenation, which costs time per pixel.
-    """
-
-    def __init__(self, builder: GraphBuilder, gather_pixels: int) -> None:
-        super().__init__(builder)
-        self.gather_pixels = gather_pixels
+    """Overrides the parts of the network that have norms in them."""
 
     def down(self, block: nn.Module, norm: nn.GroupNorm, x: str) -> str:
         """Block, GroupNorm, max-pool and GELU with the sign of gamma absorbed."""
@@ -131,15 +122,11 @@ class LeanTranslator(Translator):
     def ghpa(self, module: GHPA, x: str, sign: Array | None = None) -> str:
         b = self.b
         height, width, channels = b.shape(x)[1:]
-        group = channels // 4
         x, gamma = self.scaled_norm(module.norm1, x)
         parts = b.split(x, 4)
-        mixed = []
-        for index, gate in enumerate(module.gates(height, width)):
-            factor = as_array(gate).transpose(0, 2, 3, 1)  # (1, H or 1, W or 1, C / 4)
-            factor = factor * gamma[index * group : (index + 1) * group]
-            mixed.append(b.mul(parts[index], b.constant(factor)))
-        last = self.conv(module.dw[0], parts[3], input_scale=gamma[3 * group :])
+        gates = self.gates(module, height, width, gamma)
+        mixed = [b.mul(part, gate) for part, gate in zip(parts[:3], gates, strict=True)]
+        last = self.conv(module.dw[0], parts[3], input_scale=gamma[3 * (channels // 4) :])
         mixed.append(self.conv(module.dw[2], b.elementwise("gelu", last)))
         x, gamma = self.scaled_norm(module.norm2, b.concat(mixed))
         x = b.elementwise("gelu", self.conv(module.ldw[0], x, input_scale=gamma))
@@ -176,7 +163,7 @@ class LeanTranslator(Translator):
         norms = [_layer_norm(branch[0]) for branch in module.groups]
         gamma = np.concatenate([as_array(norm.weight) for norm in norms])
         beta = np.concatenate([as_array(norm.bias) for norm in norms])
-        if b.shape(skip)[1] * b.shape(skip)[2] >= self.gather_pixels:
+        if b.shape(skip)[1] * b.shape(skip)[2] >= _GATHER_PIXELS[self.optimize]:
             centred = self.gather_project_centre(module, deep, skip, x, mask)
         else:
             centred = self.centred(self.joined(module, deep, skip, x, mask), len(norms))

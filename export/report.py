@@ -32,6 +32,7 @@ def describe_artifact(
         "format": request.format,
         "precision": request.precision,
         "io": request.io_type,
+        "optimize": request.optimize,
         "bytes": size,
         "bytes_deflated": sum(len(zlib.compress(data, 9)) for data in contents),
         "target_bytes": TARGET_BYTES,

@@ -12,6 +12,7 @@ from egeunet.model.errors import InputError
 if TYPE_CHECKING:
     from egeunet.model.egeunet import EGEUNet
 
+OPTIMIZATIONS = ("speed", "size")
 IO_TYPES = ("float32", "uint8", "int8")
 
 
@@ -25,6 +26,7 @@ class ExportRequest:
         out: folder of the result.
         io: type of the file's input and output; None = uint8 for int8, else float32.
         size: side of the input in pixels; None = the contract's of the weights.
+        optimize: ``speed`` or ``size``, where the two part.
         calibration: folder with images for int8; None = shipped or synthetic ones.
         check: run the parity gates on the finished file.
 
@@ -38,12 +40,16 @@ class ExportRequest:
     out: Path = Path("build")
     io: str | None = None
     size: int | None = None
+    optimize: str = "speed"
     calibration: Path | None = None
     check: bool = True
 
     def __post_init__(self) -> None:
         if self.io is not None and self.io not in IO_TYPES:
             raise InputError(f"--io must be one of {', '.join(IO_TYPES)}, got {self.io!r}")
+        if self.optimize not in OPTIMIZATIONS:
+            known = " or ".join(OPTIMIZATIONS)
+            raise InputError(f"--optimize must be {known}, got {self.optimize!r}")
         integer = self.precision.startswith("int8")
         if not integer and self.io not in (None, "float32"):
             raise InputError(f"--io {self.io} needs --int8, not precision {self.precision}")

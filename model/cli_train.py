@@ -59,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; see ``egeunet-train --help``."""
     options = parser().parse_args(arguments)
     with needs_extra("train"):
+        import matplotlib  # noqa: F401 - draws the curves at the end; absence must show now
+
         from egeunet.model.pictures import Pictures
         from egeunet.model.training import Trainer
     from egeunet.model.checkpoint import FILE_NAME

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,5 +98,6 @@ def test_masks_are_those_of_the_contracts_threshold(
 
 
 def test_a_format_without_runtime_is_not_checked(source: Source) -> None:
-    report = check_parity(Path("m.mlpackage"), find_format("coreml"), source, "float16")
-    assert report["checked"] is False and "no runtime for coreml" in report["reason"]
+    kind = replace(find_format("onnx"), name="other", suffix=".other")
+    report = check_parity(Path("m.other"), kind, source, "float32")
+    assert report["checked"] is False and "no runtime for other" in report["reason"]

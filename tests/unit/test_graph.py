@@ -39,8 +39,16 @@ def test_constants_and_counts() -> None:
     graph = b.finish(b.elementwise("gelu", b.mul(b.add(b.input, shared), shared)))
     assert graph.operators() == {"add": 1, "gelu": 1, "mul": 1}
     assert [value.name for value in graph.constants()] == [shared]
-    assert graph.weight_bytes() == 16
     assert {node.scope for node in graph.nodes} == {"here"}
+    assert graph.weight_bytes() == 16
+
+
+def test_equal_constants_weigh_once() -> None:
+    b = GraphBuilder((1, 2, 2, 4))
+    x = b.add(b.add(b.input, b.constant(ONES)), b.constant(ONES.copy()))
+    graph = b.finish(b.mul(x, b.constant(2 * ONES)))
+    assert len(graph.constants()) == 3
+    assert graph.weight_bytes() == 32
 
 
 def test_type_and_quantization_go_with_a_value() -> None:

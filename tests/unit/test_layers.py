@@ -123,7 +123,5 @@ def test_the_mask_reaches_every_group() -> None:
     changed = mask.clone()
     changed[0, 0, 8, 8] += 1.0
     moved = (bridge(deep, skip, changed) != bridge(deep, skip, mask))[0].any(0).nonzero()
-    taps = {
-        (8 + i * d, 8 + j * d) for d in DILATIONS for i in (-1, 0, 1) for j in (-1, 0, 1)
-    }
+    taps = {(8 + i * d, 8 + j * d) for d in DILATIONS for i in (-1, 0, 1) for j in (-1, 0, 1)}
     assert {(int(y), int(x)) for y, x in moved} == taps

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -25,9 +26,7 @@ def test_warm_up_is_linear_and_the_cosine_ends_at_the_final_rate() -> None:
 
 
 @settings(deadline=None, max_examples=50)
-@given(
-    st.integers(1, 400), st.floats(1e-5, 0.5), st.floats(0, 0.99), st.floats(0, 1), st.data()
-)
+@given(st.integers(1, 400), st.floats(1e-5, 0.5), st.floats(0, 0.99), st.floats(0, 1), st.data())
 def test_the_rate_rises_then_falls_and_stays_in_range(
     steps: int, peak: float, warmup: float, final: float, data: st.DataObject
 ) -> None:
@@ -35,8 +34,8 @@ def test_the_rate_rises_then_falls_and_stays_in_range(
     rates = [recipe.rate(step, steps) for step in range(steps)]
     top = max(1, round(warmup * steps)) - 1
     slack = 1e-12
-    assert all(a <= b + slack for a, b in zip(rates[:top], rates[1 : top + 1], strict=True))
-    assert all(a + slack >= b for a, b in zip(rates[top:], rates[top + 1 :], strict=False))
+    assert all(a <= b + slack for a, b in pairwise(rates[: top + 1]))
+    assert all(a + slack >= b for a, b in pairwise(rates[top:]))
     step = data.draw(st.integers(0, steps - 1))
     assert 0 < rates[step] <= peak + slack or final == 0
     assert step < top or rates[step] >= peak * final - slack

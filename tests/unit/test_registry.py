@@ -44,9 +44,8 @@ def test_the_table_that_is_given_out_is_a_copy() -> None:
 
 def test_a_format_is_added_by_a_decorator(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_FORMATS", dict(registry._FORMATS))
-    given = {"whole_norms": True}
 
-    @register_format("text", ".txt", ("float32",), **given)
+    @register_format("text", ".txt", ("float32",), whole_norms=True)
     def write(*_: Any) -> None:
         raise AssertionError("not called here")
 

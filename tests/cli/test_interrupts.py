@@ -1,0 +1,138 @@
+"""kill -9 and Ctrl-C in the middle of an export and of a training run."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from egeunet.export.provenance import sha256_of
+
+_PATH = Path(__file__).parents[1] / "tiny_models.py"
+_SPEC = importlib.util.spec_from_file_location("tiny_models", _PATH)
+assert _SPEC is not None and _SPEC.loader is not None
+tiny = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(tiny)
+
+pytestmark = pytest.mark.xdist_group("interrupts")
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+TRAIN = ("--stages", "32x16x20", "--no-compile", "--threads", "1", "--quiet")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.random_weights(tmp_path_factory.mktemp("weights") / "w.safetensors", seed=5)
+
+
+@contextlib.contextmanager
+def started(name: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
+    """An installed command in a process group of its own, as a terminal starts it."""
+    program = [str(Path(sys.executable).parent / name), *map(str, arguments)]
+    process = subprocess.Popen(
+        program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        # Whoever runs the tests in the background has switched SIGINT off for children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler) and None,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def wait_until(process: subprocess.Popen[str], happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not happened():
+        if process.poll() is not None:
+            raise AssertionError(f"ended too early: {process.communicate()}")
+        assert time.monotonic() < deadline, "nothing happened for two minutes"
+        time.sleep(0.005)
+
+
+def partial_files(out: Path) -> list[Path]:
+    return list(out.glob(".egeunet_float32.tflite.*.partial/*"))
+
+
+def test_kill_in_export(run_command: Run, weights: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    line = ("--format", "tflite", "--weights", weights, "--out", out)
+    with started("egeunet-export", *line) as process:
+        wait_until(process, lambda: bool(partial_files(out)))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert not (out / "egeunet_float32.tflite").exists()
+    assert not (out / "egeunet_float32.tflite.json").exists()
+    # What it was writing lies under a name that no one takes for a model.
+    assert all(p.name.startswith(".") and p.suffix == ".partial" for p in out.iterdir())
+    done = run_command("egeunet-export", *line)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((out / "egeunet_float32.tflite.json").read_text())
+    assert report["sha256"] == sha256_of(out / "egeunet_float32.tflite")
+
+
+def test_interrupt_in_export(weights: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    line = ("--format", "tflite", "--weights", weights, "--out", out)
+    with started("egeunet-export", *line) as process:
+        wait_until(process, lambda: bool(partial_files(out)))
+        os.killpg(process.pid, signal.SIGINT)
+        output, errors = process.communicate(timeout=60)
+    assert process.returncode == 2, errors
+    assert errors == "egeunet-export: interrupted; nothing half-written is left\n"
+    assert output == ""
+    assert list(out.iterdir()) == []
+
+
+def step_of(folder: Path) -> int:
+    from egeunet.model.checkpoint import TrainingState
+
+    return TrainingState.load(folder).step
+
+
+def test_kill_in_training(run_command: Run, tmp_path: Path) -> None:
+    from egeunet.model.weights import load_weights
+
+    run = tmp_path / "run"
+    with started("egeunet-train", "--out", run, *TRAIN) as process:
+        wait_until(process, (run / "log.csv").exists)  # a validation, so some steps are done
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert not (run / "weights.safetensors").exists()
+    assert 0 < step_of(run) < 48  # the checkpoint is whole
+    done = run_command("egeunet-train", "--out", run, *TRAIN)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()[-1:]
+    assert line.startswith("egeunet-train: error: ") and "--resume" in line
+    done = run_command("egeunet-train", "--out", run, "--resume", *TRAIN)
+    assert done.returncode == 0, done.stderr
+    assert step_of(run) == 48
+    _, contract = load_weights(run / "weights.safetensors")
+    assert (contract.height, contract.width) == (32, 32)
+
+
+def test_interrupt_in_training(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with started("egeunet-train", "--out", run, *TRAIN) as process:
+        wait_until(process, (run / "log.csv").exists)
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2, errors
+    ours = [line for line in errors.splitlines() if line.startswith("egeunet-train: ")]
+    assert len(ours) == 1 and "interrupted" in ours[0], errors
+    assert "Traceback" not in errors
+    assert not (run / "weights.safetensors").exists()
+    assert not list(run.glob(".*"))
+    assert 0 < step_of(run) < 48

@@ -27,10 +27,15 @@ Scores a .safetensors, .pth, .onnx or .tflite file at its own input size.
 Without --data the images are synthetic, and the report says so.
 Shards: the counts of several --shard I/N runs add up; join their --per-image files.
 """
+_EXAMPLES = """\
+examples:
+  egeunet-evaluate build/egeunet_int8.tflite --data ISIC2017 --json build/evaluation.json
+  egeunet-evaluate build/egeunet_int8.tflite --reference build/run/weights.safetensors
+"""
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="egeunet-evaluate", description=_HELP)
+    parser = Parser(prog="egeunet-evaluate", description=_HELP, epilog=_EXAMPLES)
     parser.add_argument("model", metavar="FILE", type=Path, help="the model")
     parser.add_argument("--data", metavar="DIR", type=Path, help="images with masks")
     parser.add_argument("--split", help="split or 'all' (default: test if there is one, else all)")

@@ -20,10 +20,15 @@ Writes NAME_mask.png (0/255, original size), NAME_overlay.png and one line of
 results.jsonl per image into DIR. Subfolders are kept. Finished images are skipped
 on a rerun. A shard writes results-I-of-N.jsonl; several may share one DIR.
 """
+_EXAMPLES = """\
+examples:
+  egeunet-predict mole.jpg --model build/egeunet_int8.tflite --out masks
+  egeunet-predict photos/ --out masks --shard 1/4
+"""
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="egeunet-predict", description=_HELP)
+    parser = Parser(prog="egeunet-predict", description=_HELP, epilog=_EXAMPLES)
     parser.add_argument("source", metavar="IMAGE|DIR", type=Path, help="an image or a folder")
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="output folder")
     parser.add_argument("--model", metavar="FILE", type=Path, help="default: the shipped weights")

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from egeunet.export.deploy import Translator, as_array, convolution_arrays, new_builder
-from egeunet.export.graph import Graph, GraphBuilder
+from egeunet.export.graph import Graph
 from egeunet.export.norms import gather_groups, spread_groups
 from egeunet.model.contract import ModelContract
 from egeunet.model.egeunet import EGEUNet

@@ -55,10 +55,11 @@ class Trainer:
         compiled: bool = True,
         progress: bool = True,
         on_validation: Callable[[TrainingState], None] | None = None,
+        on_step: Callable[[], None] | None = None,
     ) -> None:
         self.recipe, self.folder, self.progress = recipe, folder, progress
         self.training, self.validation = training, validation
-        self.compiled, self.on_validation = compiled, on_validation
+        self.compiled, self.on_validation, self.on_step = compiled, on_validation, on_step
         torch.manual_seed(recipe.seed)
         self.model = _channels_last(EGEUNet(config))
         self.averaged = _channels_last(EGEUNet(config))
@@ -146,6 +147,8 @@ class Trainer:
             self._average(step)
             self.state.step = step + 1
             bar.update()
+            if self.on_step:
+                self.on_step()
             if index == batches[1] - 1:
                 mean_loss = float(np.mean(losses))
                 losses.clear()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from itertools import pairwise
 from pathlib import Path
 
 from egeunet.model.atomic import write_bytes
@@ -42,7 +43,7 @@ def draw_curves(folder: Path, state: TrainingState) -> None:
     left.set_xlabel("step")
     left.set_ylabel("training loss", color="tab:orange")
     right.set_ylabel("pooled IoU, validation part", color="tab:blue")
-    for before, after in zip(state.log, state.log[1:], strict=False):
+    for before, after in pairwise(state.log):
         if before["size"] != after["size"]:
             left.axvline(before["step"], color="grey", linestyle=":")
             note = f" {after['size']:.0f} px"

@@ -1,4 +1,4 @@
-"""kill -9 and Ctrl-C in the middle of an export and of a training run."""
+"""kill -9 and Ctrl-C in the middle of an export (of a training run: test_train_command.py)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ _SPEC.loader.exec_module(tiny)
 
 pytestmark = pytest.mark.xdist_group("interrupts")
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
-TRAIN = ("--stages", "32x16x20", "--no-compile", "--threads", "1", "--quiet")
 
 
 @pytest.fixture(scope="module")
@@ -93,46 +92,3 @@ def test_interrupt_in_export(weights: Path, tmp_path: Path) -> None:
     assert errors == "egeunet-export: interrupted; nothing half-written is left\n"
     assert output == ""
     assert list(out.iterdir()) == []
-
-
-def step_of(folder: Path) -> int:
-    from egeunet.model.checkpoint import TrainingState
-
-    return TrainingState.load(folder).step
-
-
-def test_kill_in_training(run_command: Run, tmp_path: Path) -> None:
-    from egeunet.model.weights import load_weights
-
-    run = tmp_path / "run"
-    with started("egeunet-train", "--out", run, *TRAIN) as process:
-        wait_until(process, (run / "log.csv").exists)  # a validation, so some steps are done
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-    assert process.returncode == -signal.SIGKILL
-    assert not (run / "weights.safetensors").exists()
-    assert 0 < step_of(run) < 48  # the checkpoint is whole
-    done = run_command("egeunet-train", "--out", run, *TRAIN)
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()[-1:]
-    assert line.startswith("egeunet-train: error: ") and "--resume" in line
-    done = run_command("egeunet-train", "--out", run, "--resume", *TRAIN)
-    assert done.returncode == 0, done.stderr
-    assert step_of(run) == 48
-    _, contract = load_weights(run / "weights.safetensors")
-    assert (contract.height, contract.width) == (32, 32)
-
-
-def test_interrupt_in_training(tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    with started("egeunet-train", "--out", run, *TRAIN) as process:
-        wait_until(process, (run / "log.csv").exists)
-        os.killpg(process.pid, signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
-    assert process.returncode == 2, errors
-    ours = [line for line in errors.splitlines() if line.startswith("egeunet-train: ")]
-    assert len(ours) == 1 and "interrupted" in ours[0], errors
-    assert "Traceback" not in errors
-    assert not (run / "weights.safetensors").exists()
-    assert not list(run.glob(".*"))
-    assert 0 < step_of(run) < 48

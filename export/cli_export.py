@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from egeunet.export.registry import find_format, find_precision, formats
-from egeunet.export.request import IO_TYPES, Artifact, ExportRequest
+from egeunet.export.request import IO_TYPES, METADATA, Artifact, ExportRequest
 from egeunet.model.cli import Parser, command
 from egeunet.model.errors import InputError
 
@@ -27,17 +27,22 @@ examples:
 def parser() -> Parser:
     """The command line of egeunet-export."""
     p = Parser(prog="egeunet-export", description=__doc__, epilog=_EXAMPLES)
-    p.add_argument("--format", metavar="F", help="tflite, onnx, coreml or all")
+    p.add_argument("--format", metavar="F", help="tflite, onnx, ort, coreml or all")
     precision = p.add_mutually_exclusive_group()
     precision.add_argument("--int8", action="store_true", help="same as --precision int8")
     precision.add_argument("--fp16", action="store_true", help="same as --precision float16")
     precision.add_argument("--precision", metavar="P", help="default: see --list")
     p.add_argument("--weights", type=Path, metavar="F", help="default: the shipped weights")
     p.add_argument("--size", type=int, metavar="S", help="input side, 32 x n (default: 256)")
+    p.add_argument("--batch", type=int, default=1, metavar="N", help="images a run, onnx and ort")
+    p.add_argument("--dynamic", action="store_true", help="onnx: any batch, any sides of 32 x n")
     p.add_argument("--optimize", metavar="O", default="speed", help="speed (default) or size")
     p.add_argument("--io", metavar="T", help=f"type of input and output: {', '.join(IO_TYPES)}")
     p.add_argument("--calibration", type=Path, metavar="DIR", help="images for --int8")
     p.add_argument("--out", type=Path, default=Path("build"), metavar="DIR", help="default: build")
+    p.add_argument("--metadata", metavar="M", help=f"in a .tflite: {', '.join(METADATA)} "
+                   "(default: full with float input, for MediaPipe; else contract)")  # fmt: skip
+    p.add_argument("--explain", action="store_true", help="print where the file's bytes are")
     p.add_argument("--no-check", action="store_true", help="do not compare with the reference")
     p.add_argument("--list", action="store_true", help="list formats and precisions, then stop")
     return p
@@ -51,16 +56,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for kind in formats().values():
             print(f"{kind.name:8} *{kind.suffix:11} {', '.join(kind.precisions)}")
         return 0
+    from egeunet.export.explain import explanation_of
     from egeunet.export.exporter import run_export
 
     for request in _requests(options):
-        _print(run_export(request))
+        artifact = run_export(request)
+        _print(artifact)
+        if options.explain:
+            print(explanation_of(artifact.path))
     return 0
 
 
 def _requests(options: argparse.Namespace) -> list[ExportRequest]:
     if options.format is None:
-        raise InputError("which format? give --format tflite, onnx, coreml or all (see --list)")
+        raise InputError("which format? give --format tflite, onnx, ort, coreml or all; see --list")
     precision = options.precision
     precision = "int8" if options.int8 else "float16" if options.fp16 else precision
     if precision is not None:
@@ -70,9 +79,13 @@ def _requests(options: argparse.Namespace) -> list[ExportRequest]:
     if options.format == "all":
         pairs = [(k.name, p) for k in kinds for p in k.precisions if precision in (None, p)]
     rest = {"weights": options.weights, "out": options.out, "io": options.io, "size": options.size,
-            "optimize": options.optimize,
+            "optimize": options.optimize, "batch": options.batch, "dynamic": options.dynamic,
             "calibration": options.calibration, "check": not options.no_check}  # fmt: skip
-    return [ExportRequest(name, wanted, **rest) for name, wanted in pairs]
+    # With --format all it is for the one format that has the choice.
+    metadata = {kind.name: options.metadata for kind in kinds}
+    if options.format == "all":
+        metadata = {"tflite": options.metadata}
+    return [ExportRequest(n, p, **rest, metadata=metadata.get(n)) for n, p in pairs]
 
 
 def _print(artifact: Artifact) -> None:

@@ -24,31 +24,34 @@ from egeunet.model.errors import InputError
 from egeunet.model.layers import DILATIONS, GAB, GHPA, ChannelLayerNorm
 
 
-def build_deploy_graph(model: EGEUNet, contract: ModelContract, optimize: str = "speed") -> Graph:
-    """The inference graph of ``model`` at the contract's size, batch 1, float32.
+def build_deploy_graph(
+    model: EGEUNet, contract: ModelContract, optimize: str = "speed", batch: int = 1
+) -> Graph:
+    """The inference graph of ``model`` at the contract's size, float32.
 
-    Input: (1, H, W, input_channels) float32, normalized as the contract says.
-    Output: (1, H, W, num_classes) float32 probability.
+    Input: (batch, H, W, input_channels) float32, normalized as the contract says.
+    Output: (batch, H, W, num_classes) float32 probability.
 
     Args:
         model, contract: the reference and what its input is.
         optimize: ``speed`` or ``size``, where the two part.
+        batch: images a run takes.
 
     Raises:
         InputError: a contract for RGB with a network of other input channels.
     """
-    builder = new_builder(model, contract)
+    builder = new_builder(model, contract, batch)
     with torch.no_grad():
         logits = Translator(builder, optimize).network(model, builder.input)
     return builder.finish(builder.elementwise("sigmoid", logits))
 
 
-def new_builder(model: EGEUNet, contract: ModelContract) -> GraphBuilder:
+def new_builder(model: EGEUNet, contract: ModelContract, batch: int = 1) -> GraphBuilder:
     """An empty graph with the input that the contract and the network agree on."""
     channels = model.config.input_channels
     if channels != 3:
         raise InputError(f"the contract is for RGB images, the network takes {channels} channels")
-    return GraphBuilder((1, contract.height, contract.width, channels))
+    return GraphBuilder((batch, contract.height, contract.width, channels))
 
 
 class Translator:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from egeunet.export.check import check_parity
+from egeunet.export.graph import Graph
 from egeunet.export.provenance import sha256_of
 from egeunet.export.registry import Format, find_format, find_precision
 from egeunet.export.report import describe_artifact
@@ -29,13 +30,17 @@ def export(
     optimize: str = "speed",
     calibration: str | Path | None = None,
     check: bool = True,
+    metadata: str | None = None,
+    batch: int = 1,
+    dynamic: bool = False,
 ) -> Artifact:
     """Make one file, ``out/egeunet_PRECISION.SUFFIX``, and its report beside it.
 
     Args:
         format: a name in :func:`egeunet.export.registry.formats`.
-        precision: float32, float16 or int8, as far as the format has it; None = its first.
-        weights, out, io, size, optimize, calibration, check: see :class:`ExportRequest`.
+        precision: one that the format has; None = its first.
+        weights, out, io, size, optimize, calibration, check, metadata, batch, dynamic: see
+            :class:`ExportRequest`.
 
     Raises:
         InputError: a bad argument or input; nothing is written.
@@ -53,6 +58,9 @@ def export(
         optimize,
         Path(calibration) if calibration is not None else None,
         check,
+        metadata,
+        batch,
+        dynamic,
     )
     return run_export(request)
 
@@ -69,12 +77,8 @@ def run_export(request: ExportRequest) -> Artifact:
     path = request.out / f"egeunet_{request.precision}{kind.suffix}"
     _refuse_unwritable(request.out)
     source = load_source(request)
-    from egeunet.export.deploy import build_deploy_graph
-    from egeunet.export.lean import build_lean_graph
-
-    build = build_deploy_graph if kind.whole_norms else build_lean_graph
-    deploy = build(source.model, source.contract, request.optimize)
-    prepared = find_precision(request.precision)(deploy, source, request)
+    request.metadata_for(source.contract)  # refuses before the work
+    prepared = find_precision(request.precision)(_graph(kind, source, request), source, request)
     with replacing(path) as temporary:
         kind.write(prepared, source, request, temporary)
         report = describe_artifact(temporary, prepared, source, request)
@@ -102,6 +106,21 @@ def load_source(request: ExportRequest) -> Source:
             "is one lesion probability"
         )
     return Source(model, contract, path.name, sha256_of(path))
+
+
+def _graph(kind: Format, source: Source, request: ExportRequest) -> Graph:
+    """The deploy form that a format is written from."""
+    if request.dynamic:
+        from egeunet.export.onnx.dynamic import build_dynamic_graph
+
+        return build_dynamic_graph(source.model, source.contract)
+    if kind.whole_norms:
+        from egeunet.export.deploy import build_deploy_graph
+
+        return build_deploy_graph(source.model, source.contract, request.optimize, request.batch)
+    from egeunet.export.lean import build_lean_graph
+
+    return build_lean_graph(source.model, source.contract, request.optimize)
 
 
 def _parity(path: Path, kind: Format, source: Source, request: ExportRequest) -> dict[str, object]:

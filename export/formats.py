@@ -14,18 +14,37 @@ def write_tflite(prepared: Prepared, source: Source, request: ExportRequest, pat
     """A flatbuffer for LiteRT / TensorFlow Lite."""
     with needs_extra("tflite"):
         from egeunet.export.tflite.emit import emit_tflite
-    path.write_bytes(emit_tflite(prepared.graph, source.contract))
+    metadata = request.metadata_for(source.contract)
+    path.write_bytes(emit_tflite(prepared.graph, source.contract, metadata))
 
 
-@register_format("onnx", ".onnx", ("float32",), whole_norms=True)
+@register_format("onnx", ".onnx", ("float32", "float16"), whole_norms=True)
 def write_onnx(prepared: Prepared, source: Source, request: ExportRequest, path: Path) -> None:
     """A protobuf for ONNX Runtime."""
+    path.write_bytes(_onnx_bytes(prepared, source, request))
+
+
+@register_format("ort", ".ort", ("float32", "float16"), whole_norms=True)
+def write_ort(prepared: Prepared, source: Source, request: ExportRequest, path: Path) -> None:
+    """A flatbuffer for ONNX Runtime's builds for phones."""
+    with needs_extra("onnx"):
+        from egeunet.export.onnx.mobile import to_ort
+    path.write_bytes(to_ort(_onnx_bytes(prepared, source, request)))
+
+
+def _onnx_bytes(prepared: Prepared, source: Source, request: ExportRequest) -> bytes:
     with needs_extra("onnx"):
         from egeunet.export.onnx.emit import emit_onnx
-    path.write_bytes(emit_onnx(prepared.graph, source.contract))
+    precision, dynamic = request.precision, request.dynamic
+    return emit_onnx(prepared.graph, source.contract, precision, dynamic=dynamic)
 
 
-@register_format("coreml", ".mlpackage", ("float16", "float32"), whole_norms=True)
+@register_format(
+    "coreml",
+    ".mlpackage",
+    ("float16", "float32", "linear8", "palettized6", "palettized4"),
+    whole_norms=True,
+)
 def write_coreml(prepared: Prepared, source: Source, request: ExportRequest, path: Path) -> None:
     """A package (a folder) for iOS 16 and later."""
     with needs_extra("coreml"):

@@ -7,6 +7,7 @@ translate nodes one by one; passes (quantization, float16) make a new graph.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -78,6 +79,14 @@ class Graph:
     def operators(self) -> dict[str, int]:
         """Number of nodes by operator, sorted by name."""
         return dict(sorted(Counter(node.op for node in self.nodes).items()))
+
+    def structure_sha256(self) -> str:
+        """A hash of operators, wiring and shapes: equal for graphs that differ in numbers only."""
+        digest = hashlib.sha256()
+        for node in self.nodes:
+            shape = self.values[node.output].shape
+            digest.update(f"{node.op} {node.inputs} {node.output} {shape}\n".encode())
+        return digest.hexdigest()
 
     def constants(self) -> list[Value]:
         """The constants that some node reads, in order of first use, each once."""

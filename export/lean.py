@@ -15,8 +15,8 @@ arithmetic (tests/unit/test_lean.py bounds the rounding):
   convolution and 4 mean subtractions
 - *gamma folding*: a LayerNorm's gamma goes into what multiplies its result anyway; with zero
   padding behind it beta stays, as beta / gamma before or beta after
-- *broadcast by convolution*: 1 / sigma is spread to all channels by a 1x1 convolution, as
-  runtimes broadcast along channels pixel by pixel
+- *filled lanes*: channels are filled up to multiples of eight where kernels work in eights
+  (zeros in, zeros out, not counted in any mean)
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from torch import nn
 
 from egeunet.export.deploy import Translator, as_array, convolution_arrays, new_builder
 from egeunet.export.graph import Graph
-from egeunet.export.norms import gather_groups, spread_groups
+from egeunet.export.groups import gather_groups, spread_groups
 from egeunet.model.contract import ModelContract
 from egeunet.model.egeunet import EGEUNet
 from egeunet.model.layers import DILATIONS, GAB, GHPA, ChannelLayerNorm
@@ -38,7 +38,10 @@ Array = NDArray[np.float32]
 _SMALLEST_GAMMA = 1e-3
 #: Maps of so many pixels get gather-project-centre, whose matrices cost bytes; smaller ones a
 #: concatenation, which costs time per pixel.
-_GATHER_PIXELS = {"speed": 64 * 64, "size": 128 * 128}
+_GATHER_PIXELS = {"speed": 32 * 32, "size": 128 * 128}
+#: Output channels that fill the matrix kernels of phones' runtimes: other counts run in kernels
+#: of two, at more than twice the instructions.
+_LANES = 8
 
 
 def build_lean_graph(model: EGEUNet, contract: ModelContract, optimize: str = "speed") -> Graph:
@@ -81,7 +84,7 @@ class LeanTranslator(Translator):
         variance = b.maximum(b.sub(square, b.mul(mean, mean)), b.constant(eps))
         deviation = b.elementwise("rsqrt", variance)
         column = (-1, 1, 1, 1)
-        factor = b.conv2d(deviation, spread * np.abs(gamma).reshape(column), none)
+        factor = b.conv2d(deviation, spread * (gamma * sign).reshape(column), none)
         offset = b.conv2d(b.mul(mean, deviation), spread * -gamma.reshape(column), beta)
         result = b.add(b.mul(target, factor), offset)
         b.scope = outer
@@ -145,66 +148,95 @@ class LeanTranslator(Translator):
         b.scope = outer
         return normed, gamma if foldable else np.ones_like(gamma)
 
-    def times_deviation(self, centred: str, groups: int, gamma: Array, eps: float) -> str:
-        """gamma * centred / sigma, where each of ``groups`` runs of channels has a sigma."""
+    def times_deviation(
+        self, centred: str, groups: int, gamma: Array, eps: float, real: Array | None = None
+    ) -> str:
+        """gamma * centred / sigma, where each of ``groups`` runs of channels has a sigma.
+
+        ``real`` is 0 for channels that only fill up a run (see :data:`_LANES`), else 1.
+        """
         b, channels = self.b, len(gamma)
-        gather, spread = gather_groups(channels, groups), spread_groups(channels, groups)
+        real = np.ones(channels, np.float32) if real is None else real
         square = b.mul(centred, centred)
-        variance = b.conv2d(square, gather, np.full(groups, eps, np.float32))
-        factor = b.conv2d(
-            b.elementwise("rsqrt", variance),
-            spread * gamma.reshape(-1, 1, 1, 1),
-            np.zeros(channels, np.float32),
-        )
-        return b.mul(centred, factor)
+        if groups == 1:
+            variance = b.conv2d(square, mean_kernel(real, 1), np.full(1, eps, np.float32))
+            normed = b.mul(centred, b.elementwise("rsqrt", variance))
+            return normed if (gamma == 1).all() else b.mul(normed, b.constant(gamma))
+        # Filled up to full lanes with variances of one, which nobody reads.
+        lanes = _LANES if len(real) % _LANES == 0 else groups
+        gather = np.zeros((lanes, 1, 1, channels), np.float32)
+        gather[:groups] = mean_kernel(real, groups)
+        floor = np.ones(lanes, np.float32)
+        floor[:groups] = eps
+        spread = np.zeros((channels, 1, 1, lanes), np.float32)
+        spread[..., :groups] = spread_groups(channels, groups) * gamma.reshape(-1, 1, 1, 1)
+        deviation = b.elementwise("rsqrt", b.conv2d(square, gather, floor))
+        return b.mul(centred, b.conv2d(deviation, spread, np.zeros(channels, np.float32)))
 
     def bridge(self, module: GAB, deep: str, skip: str, x: str, mask: nn.Conv2d | None) -> str:
-        b = self.b
+        b, groups = self.b, len(DILATIONS)
         norms = [_layer_norm(branch[0]) for branch in module.groups]
-        gamma = np.concatenate([as_array(norm.weight) for norm in norms])
-        beta = np.concatenate([as_array(norm.bias) for norm in norms])
+        group = slot = len(norms[0].weight)
         if b.shape(skip)[1] * b.shape(skip)[2] >= _GATHER_PIXELS[self.optimize]:
-            centred = self.gather_project_centre(module, deep, skip, x, mask)
+            slot = group + group % 2  # four even runs are a multiple of eight channels
+            centred = self.gather_project_centre(module, deep, skip, x, mask, slot)
         else:
-            centred = self.centred(self.joined(module, deep, skip, x, mask), len(norms))
+            centred = self.centred(self.joined(module, deep, skip, x, mask), groups)
+        fill = (0, slot - group)
+        gamma = np.concatenate([np.pad(as_array(norm.weight), fill) for norm in norms])
+        beta = np.concatenate([np.pad(as_array(norm.bias), fill) for norm in norms])
+        real = np.tile(np.arange(slot) < group, groups).astype(np.float32)
         outer, b.scope = b.scope, f"{b.scope}/layer_norm"
-        normed = self.times_deviation(centred, len(norms), gamma, norms[0].eps)
+        normed = self.times_deviation(centred, groups, gamma, norms[0].eps, real)
         normed = b.add(normed, b.constant(beta))
         b.scope = outer
-        parts = b.split(normed, len(norms))
-        branches = zip(module.groups, parts, strict=True)
-        mixed = b.concat([self.conv(branch[1], part) for branch, part in branches])
-        # Nothing pads the tail's 1x1 convolution, so the whole affine goes into it.
-        norm, conv = module.tail_conv
-        norm = _layer_norm(norm)
-        ones = np.ones(b.shape(mixed)[3], np.float32)
-        b.scope = f"{outer}/layer_norm"
-        normed = self.times_deviation(self.centred(mixed, 1), 1, ones, norm.eps)
+        mixed = []
+        for branch, part in zip(module.groups, b.split(normed, groups), strict=True):
+            weight, bias, dilation = convolution_arrays(branch[1])
+            assert dilation is not None
+            weight = np.pad(weight, ((0, 0), (0, 0), (0, 0), fill))
+            mixed.append(b.depthwise_conv2d(part, weight, np.pad(bias, fill), dilation))
+        return self.tail(module, b.concat(mixed), real)
+
+    def tail(self, module: GAB, mixed: str, real: Array) -> str:
+        """LayerNorm and 1x1 convolution that end a GAB; nothing pads the latter, so the whole
+        affine goes into it, spread over the channels that are ``real``."""
+        b = self.b
+        norm, conv = _layer_norm(module.tail_conv[0]), module.tail_conv[1]
+        outer, b.scope = b.scope, f"{b.scope}/layer_norm"
+        centred = self.centred(mixed, 1, real)
+        ones = np.ones(len(real), np.float32)
+        normed = self.times_deviation(centred, 1, ones, norm.eps, real)
         b.scope = outer
-        gamma, beta = as_array(norm.weight), as_array(norm.bias)
-        return self.conv(conv, normed, input_scale=gamma, input_offset=beta)
+        weight, bias, _ = convolution_arrays(conv)
+        scaled = np.zeros((len(bias), 1, 1, len(real)), np.float32)
+        scaled[..., real > 0] = weight * as_array(norm.weight)
+        return b.conv2d(normed, scaled, bias + weight[:, 0, 0, :] @ as_array(norm.bias))
 
     def joined(self, module: GAB, deep: str, skip: str, x: str, mask: nn.Conv2d | None) -> str:
-        """The inputs of the four group LayerNorms side by side, by one concatenation."""
+        """The inputs of the four group LayerNorms side by side, by concatenation: one per
+        group and one of all, as runtimes for phones take five inputs at most."""
         b, groups = self.b, len(DILATIONS)
         guide = [] if mask is None else [self.conv(mask, x)]
         deep = b.resize(self.conv(module.pre_project, deep), *b.shape(skip)[1:3])
         pairs = zip(b.split(deep, groups), b.split(skip, groups), strict=True)
-        return b.concat([part for pair in pairs for part in (*pair, *guide)])
+        return b.concat([b.concat([*pair, *guide]) for pair in pairs])
 
-    def centred(self, x: str, groups: int) -> str:
-        """Each of ``groups`` runs of channels minus its mean at every pixel."""
+    def centred(self, x: str, groups: int, real: Array | None = None) -> str:
+        """Each of ``groups`` runs of channels minus the mean of its real ones at every pixel."""
         b, channels = self.b, self.b.shape(x)[3]
-        if groups == 1:
-            return b.sub(x, b.mean(x, (3,)))
-        mean = b.conv2d(x, gather_groups(channels, groups), np.zeros(groups, np.float32))
-        spread = spread_groups(channels, groups)
-        return b.sub(x, b.conv2d(mean, spread, np.zeros(channels, np.float32)))
+        real = np.ones(channels, np.float32) if real is None else real
+        mean = b.conv2d(x, mean_kernel(real, groups), np.zeros(groups, np.float32))
+        if groups > 1:
+            spread = spread_groups(channels, groups)
+            mean = b.conv2d(mean, spread, np.zeros(channels, np.float32))
+        return b.sub(x, mean)
 
     def gather_project_centre(
-        self, module: GAB, deep: str, skip: str, x: str, mask: nn.Conv2d | None
+        self, module: GAB, deep: str, skip: str, x: str, mask: nn.Conv2d | None, slot: int
     ) -> str:
-        """The inputs of the four group LayerNorms side by side, each minus its mean."""
+        """The inputs of the four group LayerNorms side by side, each minus its mean, each
+        group filled up with zeros to ``slot`` channels."""
         b = self.b
         channels = b.shape(skip)[3]
         run = channels // len(DILATIONS)
@@ -219,7 +251,9 @@ class LeanTranslator(Translator):
             if mask is not None:
                 select[row + run, -1] = 1
         blocks = np.kron(np.eye(len(DILATIONS)), np.eye(group) - 1 / group)
-        centre = (blocks @ select).astype(np.float32)
+        runs = (blocks @ select).astype(np.float32).reshape(len(DILATIONS), group, -1)
+        runs = np.pad(runs, ((0, 0), (0, slot - group), (0, 0)))
+        centre = runs.reshape(-1, select.shape[1])
         of_deep, of_skip, of_mask = np.split(centre, (channels, 2 * channels), axis=1)
         project = module.pre_project
         assert project.bias is not None
@@ -235,6 +269,15 @@ class LeanTranslator(Translator):
     def mix(self, x: str, matrix: Array, bias: Array) -> str:
         """A 1x1 convolution by a matrix (outputs, inputs)."""
         return self.b.conv2d(x, np.ascontiguousarray(matrix[:, None, None, :]), bias)
+
+
+def mean_kernel(real: Array, groups: int) -> Array:
+    """(groups, 1, 1, C) kernel: the mean of each run's channels that are ``real``."""
+    runs = real.reshape(groups, -1)
+    kernel = np.zeros((groups, groups, runs.shape[1]), np.float32)
+    for index, run in enumerate(runs):
+        kernel[index, index] = run / run.sum()
+    return kernel.reshape(groups, 1, 1, -1)
 
 
 def _layer_norm(module: nn.Module) -> ChannelLayerNorm:

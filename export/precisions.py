@@ -1,4 +1,4 @@
-"""The two float precisions; int8 lives in quantize/."""
+"""The precisions that compute in floats; int8 lives in quantize/."""
 
 from __future__ import annotations
 
@@ -22,11 +22,16 @@ def float16(graph: Graph, source: Source, request: ExportRequest) -> Prepared:
     """Constants in float16; the arithmetic is the runtime's choice.
 
     TFLite stores them behind DEQUANTIZE nodes, which runtimes fold when they load the
-    file. Core ML's emitter casts the whole program instead.
+    file. The emitter of ONNX does the same with Cast, that of Core ML casts the program.
     """
     if request.format != "tflite":
         return Prepared(graph)
     return Prepared(halve_constants(graph))
+
+
+def compressed(graph: Graph, source: Source, request: ExportRequest) -> Prepared:
+    """Large weights in 8, 6 or 4 bits, float16 arithmetic: what Core ML's emitter does."""
+    return Prepared(graph)
 
 
 def halve_constants(graph: Graph) -> Graph:

@@ -6,6 +6,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+from egeunet.export.explain import explain, explainable
 from egeunet.export.provenance import environment, tree_sha256
 from egeunet.export.registry import Prepared
 from egeunet.export.request import ExportRequest, Source
@@ -33,6 +34,9 @@ def describe_artifact(
         "precision": request.precision,
         "io": request.io_type,
         "optimize": request.optimize,
+        "batch": None if request.dynamic else request.batch,
+        "dynamic": request.dynamic,
+        "metadata": request.metadata_for(source.contract),
         "bytes": size,
         "bytes_deflated": sum(len(zlib.compress(data, 9)) for data in contents),
         "target_bytes": TARGET_BYTES,
@@ -41,6 +45,7 @@ def describe_artifact(
         "operators": len(graph.nodes),
         "ops": graph.operators(),
         "float_operators": floats,
+        "bytes_by_kind": explain(path)["bytes_by_kind"] if explainable(path) else None,
         "weight_bytes": graph.weight_bytes(),
         "contract": source.contract.to_dict(),
         "source_weights": {"file": source.weights, "sha256": source.sha256},

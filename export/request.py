@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 OPTIMIZATIONS = ("speed", "size")
 IO_TYPES = ("float32", "uint8", "int8")
+METADATA = ("full", "contract", "none")
+#: The formats that take several images a run, and those that take any size.
+BATCH_FORMATS, DYNAMIC_FORMATS = ("onnx", "ort"), ("onnx",)
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,12 @@ class ExportRequest:
         optimize: ``speed`` or ``size``, where the two part.
         calibration: folder with images for int8; None = shipped or synthetic ones.
         check: run the parity gates on the finished file.
+        metadata: what a .tflite says about itself: ``none``, ``contract`` (ours) or ``full``
+            (ours and the standard description of an image segmenter); None = by
+            :meth:`metadata_for`.
+        batch: images that the file takes a run.
+        dynamic: the file takes any batch and any sides that are multiples of 32; its contract
+            says ``size`` all the same.
 
     Raises:
         InputError: for values that contradict each other.
@@ -43,6 +52,9 @@ class ExportRequest:
     optimize: str = "speed"
     calibration: Path | None = None
     check: bool = True
+    metadata: str | None = None
+    batch: int = 1
+    dynamic: bool = False
 
     def __post_init__(self) -> None:
         if self.io is not None and self.io not in IO_TYPES:
@@ -50,16 +62,62 @@ class ExportRequest:
         if self.optimize not in OPTIMIZATIONS:
             known = " or ".join(OPTIMIZATIONS)
             raise InputError(f"--optimize must be {known}, got {self.optimize!r}")
+        if self.metadata not in (None, *METADATA):
+            raise InputError(
+                f"--metadata must be one of {', '.join(METADATA)}, got {self.metadata!r}"
+            )
+        if self.metadata is not None and self.format != "tflite":
+            raise InputError(
+                f"--metadata {self.metadata} is for format tflite; "
+                f"a file of format {self.format} always carries its contract"
+            )
         integer = self.precision.startswith("int8")
         if not integer and self.io not in (None, "float32"):
             raise InputError(f"--io {self.io} needs --int8, not precision {self.precision}")
         if not integer and self.calibration is not None:
             raise InputError(f"--calibration is for --int8, not for precision {self.precision}")
+        self._check_shape()
+
+    def _check_shape(self) -> None:
+        if self.batch < 1:
+            raise InputError(f"--batch must be 1 or more, got {self.batch}")
+        if self.batch != 1 and self.format not in BATCH_FORMATS:
+            raise InputError(
+                f"--batch {self.batch} is for format {' or '.join(BATCH_FORMATS)}; a file of "
+                f"format {self.format} takes one image a run"
+            )
+        if self.dynamic and self.format not in DYNAMIC_FORMATS:
+            raise InputError(
+                f"--dynamic is for format {' or '.join(DYNAMIC_FORMATS)}; "
+                f"export format {self.format} once for each --size"
+            )
+        if self.dynamic and self.batch != 1:
+            raise InputError(f"--dynamic takes any batch, so --batch {self.batch} says nothing")
 
     @property
     def io_type(self) -> str:
         """The type of the file's ends."""
         return self.io or ("uint8" if self.precision.startswith("int8") else "float32")
+
+    def metadata_for(self, contract: ModelContract) -> str:
+        """What the file will say about itself: ``none``, ``contract`` or ``full``.
+
+        By itself ``full`` in a .tflite with float input, which MediaPipe refuses without it. It
+        takes a uint8 input as it is, so there the 600 bytes have to be asked for.
+
+        Raises:
+            InputError: ``full`` is asked for and the standard has no words for the contract.
+        """
+        sayable = contract.normalization == "unit"  # its normalization is (x - mean) / std
+        if self.metadata == "full" and not sayable:
+            raise InputError(
+                f"--metadata full cannot describe normalization {contract.normalization!r}: the "
+                "standard knows (pixel - mean) / std only; use --metadata contract"
+            )
+        if self.metadata is not None:
+            return self.metadata
+        needed = self.format == "tflite" and self.io_type == "float32"
+        return "full" if needed and sayable else "contract"
 
 
 @dataclass(frozen=True)

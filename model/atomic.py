@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import shutil
 import tempfile
@@ -11,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from egeunet.model.errors import OutputError
+
+_SUFFIX = ".partial"
 
 
 @contextmanager
@@ -28,12 +31,15 @@ def replacing(path: str | Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir() and path.suffix != ".mlpackage":
             raise OutputError(f"{path} is a folder; expected to write a file there")
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+        _remove_orphans(path)
+        prefix = f".{path.name}.{os.getpid()}-"
+        folder = Path(tempfile.mkdtemp(prefix=prefix, suffix=_SUFFIX, dir=path.parent))
     try:
         with explained(path):
             temporary = folder / path.name
             yield temporary
-            _sync(temporary)
+            for written in (temporary, *temporary.rglob("*")):
+                _sync(written)
             if path.is_dir():
                 _replace_folder(temporary, path, folder / "old")
             else:
@@ -76,11 +82,27 @@ def _replace_folder(temporary: Path, path: Path, aside: Path) -> None:
         raise
 
 
+def _remove_orphans(path: Path) -> None:
+    """Remove what a killed process left of an earlier try at the same target."""
+    for folder in path.parent.glob(f".{glob.escape(path.name)}.*-*{_SUFFIX}"):
+        owner = folder.name.removesuffix(_SUFFIX).rpartition(".")[2].partition("-")[0]
+        if owner.isdecimal() and not _is_running(int(owner)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is somebody else's
+        return True
+    return True
+
+
 def _sync(path: Path) -> None:
-    targets = [path, *path.rglob("*")] if path.is_dir() else [path]
-    for target in targets:
-        descriptor = os.open(target, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -150,6 +150,8 @@ class EGEUNet(nn.Module):
 
 def _initialise(module: nn.Module) -> None:
     """Initial weights as in the public code: He for convolutions over their fan-out."""
+    if any(parameter.is_meta for parameter in module.parameters(recurse=False)):
+        return  # shapes only, see weights.py; drawing there would import torch's compiler
     if isinstance(module, nn.Conv1d):
         fan_out = module.kernel_size[0] * module.out_channels
         nn.init.normal_(module.weight, 0.0, (2.0 / fan_out) ** 0.5)

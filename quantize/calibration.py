@@ -29,6 +29,7 @@ class Calibration:
         images: how many.
         weights_sha256: of the weights file; ranges of other weights mean nothing.
         height, width: of the images in pixels.
+        graph_sha256: structure of the graph whose values are named; empty = unknown.
 
     Raises:
         InputError: a range that is not finite or upside down, a count below one.
@@ -40,6 +41,7 @@ class Calibration:
     weights_sha256: str
     height: int
     width: int
+    graph_sha256: str = ""
 
     def __post_init__(self) -> None:
         for name, (low, high) in self.ranges.items():
@@ -50,13 +52,10 @@ class Calibration:
             if not isinstance(value, int) or value < 1:
                 raise InputError(f"{field} must be a positive integer, got {value!r}")
 
-    def matches(self, weights_sha256: str, contract: ModelContract) -> bool:
-        """Whether it was recorded with these weights at the contract's size."""
-        return (self.weights_sha256, self.height, self.width) == (
-            weights_sha256,
-            contract.height,
-            contract.width,
-        )
+    def matches(self, graph: Graph, weights_sha256: str) -> bool:
+        """Whether it was recorded on this graph with these weights."""
+        recorded = (self.graph_sha256, self.weights_sha256)
+        return recorded == (graph.structure_sha256(), weights_sha256)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values."""
@@ -66,7 +65,11 @@ class Calibration:
             "weights_sha256": self.weights_sha256,
             "height": self.height,
             "width": self.width,
-            "ranges": {name: list(bounds) for name, bounds in self.ranges.items()},
+            "graph_sha256": self.graph_sha256,
+            "ranges": {
+                name: [float(f"{bound:.6g}") for bound in bounds]
+                for name, bounds in self.ranges.items()
+            },
         }
 
     def save(self, path: Path) -> None:
@@ -130,4 +133,12 @@ def calibrate(
     if count == 0:
         raise InputError("no calibration image")
     ranges = {name: (total[0] / count, total[1] / count) for name, total in totals.items()}
-    return Calibration(ranges, source, count, weights_sha256, contract.height, contract.width)
+    return Calibration(
+        ranges,
+        source,
+        count,
+        weights_sha256,
+        contract.height,
+        contract.width,
+        graph.structure_sha256(),
+    )

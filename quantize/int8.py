@@ -19,7 +19,7 @@ from egeunet.quantize.calibration import Calibration
 
 IO_TYPES = ("uint8", "int8", "float32")
 #: Operators that only move or pick values: their output has their inputs' scale.
-_SAME_SCALE = ("slice", "max_pool", "resize", "concat")
+_SAME_SCALE = ("slice", "max_pool", "resize", "concat", "maximum")
 #: LOGISTIC's output scale is fixed by the specification.
 _PROBABILITY = Quantization.per_tensor(1 / 256, -128)
 _UINT8_PROBABILITY = Quantization.per_tensor(1 / 256, 0)

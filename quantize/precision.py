@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +14,15 @@ from egeunet.export.graph import Graph
 from egeunet.export.registry import Prepared
 from egeunet.export.request import ExportRequest, Source
 from egeunet.model.contract import ModelContract
+from egeunet.model.errors import InputError
 from egeunet.quantize.calibration import Calibration, calibrate
 from egeunet.quantize.int8 import quantize_int8
 
-#: Ranges recorded on training images of the shipped weights, at the contract's size.
-_SHIPPED = "calibration.json"
+if TYPE_CHECKING:
+    from egeunet.model.data.dataset import Sample
+
+#: More images of a folder change the mean of their extremes no more.
+_MOST_IMAGES = 100
 #: Pictures made when nothing better is at hand, and their series (checks use another).
 _SYNTHETIC_IMAGES = 48
 _SYNTHETIC_SEED = 2000
@@ -38,30 +43,49 @@ def int8(graph: Graph, source: Source, request: ExportRequest) -> Prepared:
 
 
 def calibration_for(graph: Graph, source: Source, folder: Path | None) -> Calibration:
-    """Ranges from a folder's images, else the shipped ones if they are of these weights
-    at this size, else from synthetic pictures; which it was is in ``.source``."""
+    """Ranges from a folder's images, else the shipped ones if they are of this graph and
+    these weights, else from synthetic pictures; which it was is in ``.source``."""
     contract = source.contract
     if folder is not None:
-        name, images = f"images of {folder.name}", _folder_images(folder, contract)
+        samples = representative_samples(folder)
+        name, images = f"{len(samples)} images of {folder.name}", _images(samples, contract)
     else:
-        shipped = shipped_calibration()
-        if shipped is not None and shipped.matches(source.sha256, contract):
-            return shipped
+        for shipped in shipped_calibrations():
+            if shipped.matches(graph, source.sha256):
+                return shipped
         name, images = "synthetic images", _synthetic_images(contract)
     return calibrate(graph, contract, images, source=name, weights_sha256=source.sha256)
 
 
-def shipped_calibration() -> Calibration | None:
-    """The calibration in the package."""
-    with resources.as_file(resources.files("egeunet.quantize") / "shipped" / _SHIPPED) as path:
-        return Calibration.load(path) if path.is_file() else None
+def shipped_calibrations() -> list[Calibration]:
+    """The calibrations in the package."""
+    folder = resources.files("egeunet.quantize") / "shipped"
+    with resources.as_file(folder) as path:
+        return [Calibration.load(file) for file in sorted(path.glob("*.json"))]
 
 
-def _folder_images(folder: Path, contract: ModelContract) -> Iterator[NDArray[np.uint8]]:
-    from egeunet.model.data.dataset import find_dataset
+def representative_samples(folder: Path, count: int = _MOST_IMAGES) -> tuple[Sample, ...]:
+    """At most ``count`` samples of a folder, evenly spread; of its training part if it has
+    one, as test images must not decide a scale.
+
+    Raises:
+        InputError: no image there.
+    """
+    from egeunet.model.data.dataset import KNOWN_LEAKS, find_dataset, without
+
+    dataset = find_dataset(folder, require_masks=False)
+    samples = dataset.split("train") if "train" in dataset.splits else dataset.samples
+    samples = without(samples, KNOWN_LEAKS)
+    if not samples:
+        raise InputError(f"{folder}: no image to calibrate on")
+    step = -(-len(samples) // count)
+    return samples[::step]
+
+
+def _images(samples: Sequence[Sample], contract: ModelContract) -> Iterator[NDArray[np.uint8]]:
     from egeunet.model.data.images import read_image, resize_image
 
-    for sample in find_dataset(folder, require_masks=False).samples:
+    for sample in samples:
         yield resize_image(read_image(sample.image), contract.height, contract.width)
 
 

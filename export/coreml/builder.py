@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from egeunet.export.coreml.compression import Compression, linear, packed, palettized
 from egeunet.export.graph import Graph
 from egeunet.model.errors import InputError
 
@@ -24,14 +25,21 @@ class MilBuilder:
         graph: the graph being written, channels last.
         values: graph value -> MIL variable, for activations that exist already.
         dtype: float32 or float16, of activations and weights.
+        compression: of kernels and gates; None = stored in ``dtype``.
     """
 
-    def __init__(self, graph: Graph, dtype: type[np.floating[Any]]) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        dtype: type[np.floating[Any]],
+        compression: Compression | None = None,
+    ) -> None:
         from coremltools.converters.mil import Builder
 
         self.graph = graph
         self.values: dict[str, Any] = {}
         self.dtype = dtype
+        self.compression = compression
         self._mil = Builder
         self._constants: dict[tuple[Any, ...], Any] = {}
         self._count = 0
@@ -67,13 +75,47 @@ class MilBuilder:
             )
         return self._constant(rounded)
 
+    def kernel(self, data: Array, axis: int) -> Any:
+        """A weight that may be compressed, with a scale for each index of ``axis`` if linear.
+
+        Raises:
+            InputError: it is beyond the precision's range.
+        """
+        how = self.compression
+        if how is None or data.size < how.smallest:
+            return self.weight(data)
+        if np.abs(data).max() > np.finfo(self.dtype).max:
+            return self.weight(data)  # says what is wrong
+        key = (axis, data.shape, data.tobytes())
+        if key not in self._constants:
+            self._constants[key] = self._compressed(data, axis, how)
+        return self._constants[key]
+
+    def _compressed(self, data: Array, axis: int, how: Compression) -> Any:
+        if how.palette:
+            indices, table = palettized(data, how.bits)
+            return self._mil.constexpr_lut_to_dense(
+                indices=packed(indices, how.bits),
+                lut=table,
+                shape=np.array(data.shape, np.uint32),
+                name=self._new_name(),
+            )
+        quantized, scale = linear(data, axis)
+        return self._mil.constexpr_affine_dequantize(
+            quantized_data=quantized,
+            zero_point=np.int8(0),
+            scale=scale,
+            axis=axis,
+            name=self._new_name(),
+        )
+
     def operand(self, name: str) -> Any:
         """A value of the graph as an operand that broadcasts over (1, C, H, W)."""
         data = self.graph.values[name].data
         if data is None:
             return self.values[name]
         if data.ndim == 4:
-            return self.weight(data.transpose(0, 3, 1, 2))
+            return self.kernel(data.transpose(0, 3, 1, 2), axis=1)
         if data.ndim == 1:
             return self.weight(data.reshape(1, -1, 1, 1))
         raise ValueError(f"constant {name} has shape {data.shape}, expected rank 1 or 4")

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from egeunet.export.coreml.builder import MilBuilder
+from egeunet.export.coreml.compression import COMPRESSIONS
 from egeunet.export.coreml.operators import LOWERINGS, split
 from egeunet.export.coreml.toolkit import coremltools
 from egeunet.export.graph import Graph
@@ -23,7 +24,12 @@ from egeunet.model.errors import InputError
 #: The user-defined metadata entry that carries the contract as JSON.
 CONTRACT_KEY = "egeunet.contract"
 INPUT_NAME, OUTPUT_NAME = "image", "probability"
-PRECISIONS: dict[str, type[np.floating[Any]]] = {"float32": np.float32, "float16": np.float16}
+#: Of the arithmetic; compressed weights are expanded to float16.
+PRECISIONS: dict[str, type[np.floating[Any]]] = {
+    "float32": np.float32,
+    "float16": np.float16,
+    **dict.fromkeys(COMPRESSIONS, np.float16),
+}
 _DESCRIPTION = (
     "EGE-UNet: lesion probability of every pixel of a dermoscopy image. "
     "For research; not a medical device."
@@ -42,7 +48,9 @@ def emit_coreml(graph: Graph, contract: ModelContract, path: Path, precision: st
         graph: of float32 operators, norms whole.
         contract: embedded as metadata entry ``egeunet.contract``.
         path: the package, with suffix ``.mlpackage``; see :func:`egeunet.model.atomic.replacing`.
-        precision: of weights and activations inside, ``float32`` or ``float16``.
+        precision: of weights and activations inside, ``float32`` or ``float16``; or
+            ``linear8``, ``palettized6``, ``palettized4``: kernels and gates in so many bits,
+            the rest float16 (see :mod:`egeunet.export.coreml.compression`).
 
     Raises:
         InputError: another precision, or a weight beyond the range of float16.
@@ -53,7 +61,7 @@ def emit_coreml(graph: Graph, contract: ModelContract, path: Path, precision: st
         known = ", ".join(PRECISIONS)
         raise InputError(f"Core ML packages are written in {known}, got precision {precision!r}")
     ct = coremltools()
-    program = _program(ct, graph, PRECISIONS[precision])
+    program = _program(ct, graph, precision)
     _, height, width, channels = graph.values[graph.input].shape
     shape = (1, channels, height, width)
     if contract.normalization == "unit":
@@ -76,17 +84,18 @@ def emit_coreml(graph: Graph, contract: ModelContract, path: Path, precision: st
     _make_reproducible(path, model.get_spec())
 
 
-def _program(ct: Any, graph: Graph, dtype: type[np.floating[Any]]) -> Any:
+def _program(ct: Any, graph: Graph, precision: str) -> Any:
     from coremltools.converters.mil import Builder
     from coremltools.converters.mil.mil import types
 
+    dtype = PRECISIONS[precision]
     n, height, width, channels = graph.values[graph.input].shape
     spec = Builder.TensorSpec(shape=(n, channels, height, width), dtype=types.fp32)
 
     # The argument's name becomes the input's.
     @Builder.program(input_specs=[spec], opset_version=ct.target.iOS16)  # type: ignore[untyped-decorator]
     def program(image: Any) -> Any:
-        b = MilBuilder(graph, dtype)
+        b = MilBuilder(graph, dtype, COMPRESSIONS.get(precision))
         half = dtype is np.float16
         b.values[graph.input] = b.add("cast", x=image, dtype="fp16") if half else image
         _append_nodes(b)

@@ -8,6 +8,7 @@ result is rounded to the type that the program declares.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from egeunet.export.coreml.compression import unpacked
 from egeunet.export.coreml.package import Package
 
 _Arguments = dict[str, Any]
@@ -57,7 +59,7 @@ def interpret(package: Package, image_nchw: np.ndarray[Any, np.dtype[np.float32]
             continue
         if operation.type not in _OPERATIONS:
             raise NotImplementedError(f"no interpretation of operation {operation.type!r}")
-        arguments = {}
+        arguments = package.attributes(operation) if _is_constant(operation) else {}
         for key, argument in operation.inputs.items():
             given = [values[binding.name] for binding in argument.arguments]
             arguments[key] = given if key == "values" else given[0]
@@ -70,6 +72,28 @@ def interpret(package: Package, image_nchw: np.ndarray[Any, np.dtype[np.float32]
             rounded = result.half().float() if package.is_float16(output) else result
             values[output.name] = rounded
     return values[package.output_name]
+
+
+def _is_constant(operation: Any) -> bool:
+    return str(operation.type).startswith("constexpr_")
+
+
+@_operation("constexpr_affine_dequantize")
+def _affine_dequantize(a: _Arguments) -> Tensor:
+    axis, data = int(a["axis"]), torch.from_numpy(a["quantized_data"].astype(np.float32))
+    along = [-1 if i == axis else 1 for i in range(data.ndim)]
+    scale, zero = a["scale"], torch.from_numpy(a["zero_point"].astype(np.float32))
+    return (scale.reshape(along) if scale.ndim else scale) * (
+        data - (zero.reshape(along) if zero.ndim else zero)
+    )
+
+
+@_operation("constexpr_lut_to_dense")
+def _lut_to_dense(a: _Arguments) -> Tensor:
+    table, shape = a["lut"], _sides(a["shape"])
+    bits = len(table).bit_length() - 1
+    indices = unpacked(a["indices"], bits, math.prod(shape))
+    return table[torch.from_numpy(indices.astype(np.int64))].reshape(shape)
 
 
 def _sides(value: Any) -> list[int]:

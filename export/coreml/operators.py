@@ -48,7 +48,7 @@ def _convolve(b: MilBuilder, node: Node, kernel: Array, groups: int) -> Any:
     return b.add(
         "conv",
         x=b.operand(node.inputs[0]),
-        weight=b.weight(kernel),
+        weight=b.kernel(kernel, axis=0),
         bias=b.weight(b.data(node.inputs[2])),
         strides=[1, 1],
         pad_type="custom",

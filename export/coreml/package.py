@@ -39,9 +39,19 @@ class Package:
     def constant(self, operation: Any) -> Any:
         """Content of a ``const``: a float32 tensor, a NumPy array of integers or flags, or a
         string; float16 is widened."""
-        value = operation.attributes["val"]
+        return self._value(operation.attributes["val"])
+
+    def attributes(self, operation: Any) -> dict[str, Any]:
+        """Like :meth:`constant`, all that a constant expression has as its arguments."""
+        return {
+            key: self._value(value)
+            for key, value in operation.attributes.items()
+            if key != "name"
+        }
+
+    def _value(self, value: Any) -> Any:
         kind = value.type.tensorType.dataType
-        shape = self.shape(operation.outputs[0])
+        shape = _shape(value.type)
         if value.HasField("blobFileValue"):
             data = self.stored(value.blobFileValue, kind)
         else:
@@ -62,20 +72,34 @@ class Package:
             return np.array(reader.read_float_data(reference.offset), np.float32)
         if kind == self._types.FLOAT16:
             return np.array(reader.read_fp16_data(reference.offset), np.uint16).view(np.float16)
+        if kind == self._types.INT8:
+            return np.array(reader.read_int8_data(reference.offset), np.int8)
+        if kind == self._types.UINT8:
+            return np.array(reader.read_uint8_data(reference.offset), np.uint8)
         raise NotImplementedError(f"type {self._types.Name(kind)} in a weight file")
 
     def shape(self, output: Any) -> tuple[int, ...]:
         """Declared shape of a value."""
-        return tuple(int(side.constant.size) for side in output.type.tensorType.dimensions)
+        return _shape(output.type)
 
     def is_float16(self, output: Any) -> bool:
         """Whether a value is declared float16."""
         return bool(output.type.tensorType.dataType == self._types.FLOAT16)
 
 
+def _shape(kind: Any) -> tuple[int, ...]:
+    return tuple(int(side.constant.size) for side in kind.tensorType.dimensions)
+
+
 def _immediate(tensor: Any, kind: int, types: Any) -> np.ndarray[Any, Any]:
-    if kind == types.FLOAT16:
-        return np.frombuffer(tensor.bytes.values, np.float16)
+    in_bytes = {
+        types.FLOAT16: np.float16,
+        types.INT8: np.int8,
+        types.UINT8: np.uint8,
+        types.UINT32: np.uint32,
+    }
+    if kind in in_bytes:
+        return np.frombuffer(tensor.bytes.values, in_bytes[kind])
     fields = {
         types.FLOAT32: ("floats", np.float32),
         types.INT32: ("ints", np.int32),

@@ -56,7 +56,7 @@ def _convolve(b: OnnxBuilder, node: Node, kernel: Array, **attributes: Any) -> s
         attributes["pads"] = pads * 2
     if dilation != 1:
         attributes["dilations"] = [dilation, dilation]
-    inputs = [b.operand(node.inputs[0]), b.constant(kernel), b.constant(b.data(node.inputs[2]))]
+    inputs = [b.operand(node.inputs[0]), b.weight(kernel), b.weight(b.data(node.inputs[2]))]
     return b.add("Conv", inputs, **attributes)
 
 
@@ -69,7 +69,7 @@ def _layer_norm(b: OnnxBuilder, node: Node) -> str:
     #   ReduceMean for both means                      1.35 / 1.11  509 nodes    -1 KB
     #   ReduceMean for the first mean                  1.18 / 1.05  472 nodes
     #   centring by one C x C convolution              1.03 / 1.07  435 nodes  +112 KB
-    #   norms.lower_norms, translated one to one       1.22 / 1.08  616 nodes   +20 KB
+    #   MEAN, RSQRT and MUL, translated one to one     1.22 / 1.08  616 nodes   +20 KB
     x, (gamma, beta) = b.operand(node.inputs[0]), (b.data(name) for name in node.inputs[1:])
     average = b.constant(np.full((1, len(gamma), 1, 1), 1 / len(gamma), np.float32))
     eps = b.constant(np.array([node.attributes["eps"]], np.float32))
@@ -83,12 +83,13 @@ def _group_norm(b: OnnxBuilder, node: Node) -> str:
     # GroupNormalization needs opset 21, and ONNX Runtime expands each into 25 nodes more.
     gamma, beta = (b.data(name) for name in node.inputs[1:])
     _, height, width, channels = b.graph.values[node.output].shape
-    groups = node.attributes["groups"]
+    x, groups = b.operand(node.inputs[0]), node.attributes["groups"]
     one, zero = (b.constant(np.full(groups, value, np.float32)) for value in (1, 0))
     # 0 keeps the batch's length; -1 is height x width x channels of a group
-    flat = b.add("Reshape", [b.operand(node.inputs[0]), b.constant(np.array([0, groups, -1]))])
+    flat = b.add("Reshape", [x, b.constant(np.array([0, groups, -1]))])
     normed = b.add("InstanceNormalization", [flat, one, zero], epsilon=node.attributes["eps"])
-    shape = b.constant(np.array([0, channels, height, width]))
+    known = np.array([0, channels, height, width])
+    shape = b.add("Shape", [x]) if b.dynamic else b.constant(known)
     return _affine(b, b.add("Reshape", [normed, shape]), gamma, beta)
 
 
@@ -97,8 +98,8 @@ def _affine(b: OnnxBuilder, x: str, gamma: Array, beta: Array) -> str:
 
     Mul and Add would be two nodes each time, and 1.01 of the network's time.
     """
-    mean, variance = (b.constant(np.full(gamma.shape, value, np.float32)) for value in (0, 1))
-    inputs = [x, b.constant(gamma), b.constant(beta), mean, variance]
+    mean, variance = (b.weight(np.full(gamma.shape, value, np.float32)) for value in (0, 1))
+    inputs = [x, b.weight(gamma), b.weight(beta), mean, variance]
     return b.add("BatchNormalization", inputs, epsilon=0.0)
 
 
@@ -131,10 +132,32 @@ def _mean(b: OnnxBuilder, node: Node) -> str:
 
 @lowering("resize")
 def _resize(b: OnnxBuilder, node: Node) -> str:
-    # By sizes, not scales: ONNX rounds height x scale down, and 3 x (7 / 3) is below 7.
+    n, height, width, channels = b.graph.values[node.output].shape
+    if not b.dynamic:
+        # By sizes, not scales: ONNX rounds height x scale down, and 3 x (7 / 3) is below 7.
+        return _resized(b, node, sizes=b.constant(np.array([n, channels, height, width])))
+    old_height, old_width = b.graph.values[node.inputs[0]].shape[1:3]
+    if height % old_height or width % old_width:
+        raise NotImplementedError(f"resize of {old_height} x {old_width} by a fraction")
+    factors = [1, 1, height // old_height, width // old_width]
+    return _resized(b, node, scales=b.constant(np.array(factors, np.float32)))
+
+
+@lowering("resize_like")
+def _resize_like(b: OnnxBuilder, node: Node) -> str:
+    """A constant grid to the height, the width or both of the second input when it is run."""
+    like = b.operand(node.inputs[1])
     channels = b.graph.values[node.output].shape[3]
-    size = [1, channels, node.attributes["height"], node.attributes["width"]]
-    inputs = [b.operand(node.inputs[0]), "", "", b.constant(np.array(size))]
+    rows, columns = node.attributes["rows"], node.attributes["columns"]
+    start, end = 2 if rows else 3, 4 if columns else 3
+    sides = b.add("Shape", [like], start=start, end=end)
+    before = b.constant(np.array([1, channels] if rows else [1, channels, 1]))
+    after = [] if columns else [b.constant(np.array([1]))]
+    return _resized(b, node, sizes=b.add("Concat", [before, sides, *after], axis=0))
+
+
+def _resized(b: OnnxBuilder, node: Node, *, scales: str = "", sizes: str = "") -> str:
+    inputs = [b.operand(node.inputs[0]), "", scales, *([sizes] if sizes else [])]
     return b.add("Resize", inputs, mode="linear", coordinate_transformation_mode="align_corners")
 
 

@@ -1,4 +1,4 @@
-"""ONNX files with ONNX Runtime on the CPU: input NCHW float32, one output NCHW float32."""
+"""ONNX and .ort files with ONNX Runtime on the CPU: input and output NCHW float32, one each."""
 
 from __future__ import annotations
 
@@ -24,9 +24,13 @@ from egeunet.model.errors import InputError, needs_extra
 _FATAL_ONLY = 4
 
 
-@register(".onnx")
+@register(".onnx", ".ort")
 class OnnxRunner:
-    """Runs an ONNX file; see :class:`Runner`. A fixed batch of 1 is looped over."""
+    """Runs a file of ONNX Runtime; see :class:`Runner`.
+
+    A fixed batch of N is looped over; the last one is filled up with copies of its last
+    image. What :meth:`bind` gives runs N copies of the one image.
+    """
 
     name = "onnxruntime"
     precision_note = "input float32 NCHW, output float32 NCHW"
@@ -47,19 +51,20 @@ class OnnxRunner:
                     f"{path}: {side} {ports[0].name!r} is {ports[0].type}, expected tensor(float)"
                 )
         shape = inputs[0].shape
-        if len(shape) != 4 or shape[1] != 3 or fixed_side(shape[0]) not in (None, 1):
+        if len(shape) != 4 or shape[1] != 3:
             raise InputError(
                 f"{path}: input {inputs[0].name!r} has shape {shape}, "
-                "expected (1 or any, 3, H, W): three channels first"
+                "expected (N, 3, H, W): three channels first"
             )
         height, width = fixed_side(shape[2]), fixed_side(shape[3])
         self.contract = contract_for(path, metadata.get(CONTRACT_KEY), height, width)
         self._input = inputs[0].name
-        self._one_by_one = fixed_side(shape[0]) == 1
+        self._batch = fixed_side(shape[0])
 
     def bind(self, image_nhwc: Pixels) -> Callable[[], object]:
         image = self._prepared(image_nhwc)
-        return lambda: self._run(image)
+        filled = np.repeat(image, self._batch or 1, axis=0)
+        return lambda: self._run(filled)
 
     def _prepared(self, image_nhwc: Pixels) -> Any:
         real = self.contract.normalize(checked_pixels(image_nhwc, self.contract))
@@ -67,8 +72,11 @@ class OnnxRunner:
 
     def __call__(self, image_nhwc: Pixels) -> Probability:
         image = self._prepared(image_nhwc)
-        step = 1 if self._one_by_one else max(len(image), 1)
-        parts = [self._run(image[i : i + step]) for i in range(0, len(image), step)]
+        step = self._batch or max(len(image), 1)
+        missing = -len(image) % step
+        filled = np.concatenate([image, np.repeat(image[-1:], missing, axis=0)])
+        parts = [self._run(filled[i : i + step])[: len(image) - i]
+                 for i in range(0, len(image), step)]  # fmt: skip
         output = np.concatenate(parts) if parts else np.zeros((0, 1, *image.shape[2:]), np.float32)
         if output.ndim != 4:
             raise InputError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
@@ -11,11 +10,10 @@ from ai_edge_litert import schema_py_generated as schema
 from egeunet.export.graph import Graph, Node, Quantization, Value
 from egeunet.export.splits import channel_splits
 from egeunet.export.tflite.flatbuffer import SharingBuilder
+from egeunet.export.tflite.metadata import metadata_entries
 from egeunet.export.tflite.operators import LOWERINGS, Lowered
 from egeunet.model.contract import ModelContract
 
-#: The metadata entry that carries the contract as JSON.
-CONTRACT_ENTRY = "EGEUNET_CONTRACT"
 SIGNATURE = "serving_default"
 INPUT_NAME, OUTPUT_NAME = "image", "probability"
 _SCHEMA_VERSION = 3
@@ -28,14 +26,15 @@ _TYPES = {
 }
 
 
-def emit_tflite(graph: Graph, contract: ModelContract) -> bytes:
+def emit_tflite(graph: Graph, contract: ModelContract, metadata: str = "contract") -> bytes:
     """The whole file: one subgraph, one signature, no names but the two of its ends.
 
     Args:
         graph: of primitive operators (no layer_norm, no group_norm), any mix of types.
         contract: embedded as metadata entry ``EGEUNET_CONTRACT``.
+        metadata: ``none``, ``contract`` or ``full``; see :mod:`egeunet.export.tflite.metadata`.
     """
-    return _Emitter(graph).file(contract)
+    return _Emitter(graph).file(metadata_entries(contract, metadata))
 
 
 class _Emitter:
@@ -47,7 +46,7 @@ class _Emitter:
         self.index: dict[Any, int] = {}  # value name, or a constant's content -> tensor index
         self.codes: dict[tuple[int, int], int] = {}
 
-    def file(self, contract: ModelContract) -> bytes:
+    def file(self, entries: dict[str, bytes]) -> bytes:
         b, graph = self.b, self.graph
         source = self.tensor(graph.values[graph.input], INPUT_NAME)
         operators = b.tables(self.operators())
@@ -66,8 +65,10 @@ class _Emitter:
         signature = b.table(
             "SignatureDef", Inputs=ends[0], Outputs=ends[1], SignatureKey=b.text(SIGNATURE)
         )
-        text = json.dumps(contract.to_dict(), separators=(",", ":")).encode()
-        metadata = b.table("Metadata", Name=b.text(CONTRACT_ENTRY), Buffer=self.buffer(text))
+        metadata = [
+            b.table("Metadata", Name=b.text(name), Buffer=self.buffer(content))
+            for name, content in entries.items()
+        ]
         buffers = [b.table("Buffer", Data=b.data(data) if data else None) for data in self.buffers]
         codes = [self._operator_code(code, version) for code, version in self.codes]
         model = b.table(
@@ -76,7 +77,7 @@ class _Emitter:
             OperatorCodes=b.tables(codes),
             Subgraphs=b.tables([subgraph]),
             Buffers=b.tables(buffers),
-            Metadata=b.tables([metadata]),
+            Metadata=b.tables(metadata) if metadata else None,
             SignatureDefs=b.tables([signature]),
         )
         return b.finish(model, b"TFL3")

@@ -4,17 +4,15 @@ Twenty-two kinds: truncated JPEG, PNG bomb, escaping id in a split CSV, zero byt
 named .png, mask without image, NaN weights, state dict of another net, .tflite cut in half,
 random bytes as .onnx, read-only folder, output path a file, full disk, size 250, negative
 size, unknown format, unknown precision, contradictory flags, missing extra, kill -9 in
-training, kill -9 in export, Ctrl-C. The last three are in test_train_command.py and
-test_interrupts.py.
+training, kill -9 in export, Ctrl-C. Read-only folder and full disk are in test_disks.py, the
+last three in test_train_command.py and test_interrupts.py.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import shutil
 import struct
 import subprocess
-import sys
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -220,45 +218,3 @@ def without_package(folder: Path, package: str) -> Path:
         "sys.meta_path[sys.meta_path.index(importlib.machinery.PathFinder)] = Finder\n"
     )
     return folder / "path"
-
-
-#: Mounts a tmpfs of its own, which nobody else sees, runs the command, lists what it left.
-_IN_A_TMPFS = """\
-mount -t tmpfs -o "size=$2" tmpfs "$1" || exit 99
-[ "$3" = rw ] || mount -o remount,ro "$1" || exit 99
-folder=$1; listing=$4; shift 4
-"$@"; code=$?
-find "$folder" -mindepth 1 > "$listing"
-exit $code
-"""
-
-
-@pytest.mark.parametrize(
-    ("size", "mode", "words"),
-    [("64k", "rw", "No space left on device; free some space"),
-     ("4m", "ro", "Read-only file system; choose a folder you may write to")],
-    ids=["full disk", "read-only folder"],
-)  # fmt: skip
-@pytest.mark.parametrize(
-    "command",
-    [f"{EXPORT} --format tflite", "egeunet-data synthetic --count 4 --size 256 --out OUT/new"],
-    ids=["export", "data"],
-)
-def test_disk(inputs: Path, tmp_path: Path, command: str, size: str, mode: str, words: str) -> None:
-    out, listing = tmp_path / "out", tmp_path / "listing"
-    out.mkdir()
-    name, *arguments = command.split()
-    filled = [a.replace("IN/", f"{inputs}/").replace("OUT", str(out)) for a in arguments]
-    program = [str(Path(sys.executable).parent / name), *filled]
-    unshare = shutil.which("unshare")
-    if unshare is None:
-        pytest.skip("SKIPPED LOUDLY: no unshare here, so full and read-only disks are not tested")
-    done = subprocess.run(
-        [unshare, "--map-root-user", "--mount", "sh", "-c", _IN_A_TMPFS, "sh",
-         str(out), size, mode, str(listing), *program],
-        capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
-    if done.returncode in (1, 99) and not listing.exists():
-        pytest.skip(f"SKIPPED LOUDLY: a tmpfs cannot be mounted here: {done.stderr.strip()}")
-    assert_one_line(done, name, words)
-    assert listing.read_text() == ""

@@ -206,3 +206,17 @@ def test_a_folder_without_write_permission_is_named(tmp_path: Path) -> None:
         assert_refused(tmp_path / "file.bin", "choose a folder you may write to")
     finally:
         tmp_path.chmod(0o700)
+
+
+def test_what_a_killed_process_left_is_removed_and_a_living_one_is_not(tmp_path: Path) -> None:
+    done = subprocess.Popen([sys.executable, "-c", ""])
+    done.wait()
+    dead = tmp_path / f".file.bin.{done.pid}-abc.partial"
+    alive = tmp_path / f".file.bin.{os.getpid()}-abc.partial"
+    other = tmp_path / f".file.bin2.{done.pid}-abc.partial"
+    for folder in (dead, alive, other):
+        folder.mkdir()
+        (folder / "file.bin").write_bytes(b"half")
+    write_bytes(tmp_path / "file.bin", b"whole")
+    assert not dead.exists()
+    assert alive.exists() and other.exists()

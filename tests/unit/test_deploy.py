@@ -1,4 +1,4 @@
-"""The deploy form against the reference network."""
+"""The deploy form against the reference network; test_lean_network.py has its lean sister."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import torch
 from egeunet.export.deploy import build_deploy_graph
 from egeunet.export.graph import Graph
 from egeunet.export.interpret import run_graph
-from egeunet.export.norms import lower_norms
 from egeunet.model import EGEUNet, EGEUNetConfig, ModelContract
 from egeunet.model.errors import InputError
 
@@ -31,10 +30,9 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def variants(graph: Graph) -> Iterator[tuple[str, Graph]]:
-    yield "as it is", graph
-    yield "norms lowered", lower_norms(graph)
-    yield "norms lowered for int8", lower_norms(graph, affine_as_convolution=True)
+def variants(model: EGEUNet, contract: ModelContract) -> Iterator[tuple[str, Graph]]:
+    for optimize in ("speed", "size"):
+        yield optimize, build_deploy_graph(model, contract, optimize)
 
 
 def assert_equal(graph: Graph, image: torch.Tensor, want: torch.Tensor, what: str) -> None:
@@ -68,7 +66,7 @@ def test_random_networks(changes: dict[str, Any]) -> None:
     model = EGEUNet(EGEUNetConfig(**changes)).eval()
     image = torch.rand(2, 3, 64, 96)
     want = exact(model, image)
-    for what, graph in variants(build_deploy_graph(model, ModelContract(64, 96))):
+    for what, graph in variants(model, ModelContract(64, 96)):
         assert_equal(in_float64(graph), image.double(), want, what)
 
 
@@ -76,9 +74,9 @@ def test_random_network_at_the_contracts_size() -> None:
     torch.manual_seed(5)
     model = EGEUNet().eval()
     image = torch.rand(1, 3, 256, 256)
-    graph = build_deploy_graph(model, ModelContract())
     want = exact(model, image)
-    assert_equal(in_float64(lower_norms(graph)), image.double(), want, "256 x 256")
+    for what, graph in variants(model, ModelContract()):
+        assert_equal(in_float64(graph), image.double(), want, f"{what}, 256 x 256")
 
 
 @pytest.mark.parametrize("name", ["a", "b"])
@@ -87,9 +85,8 @@ def test_weights_of_the_public_code(shared: Path, name: str) -> None:
     state = {key[2:]: torch.from_numpy(golden[key]) for key in golden.files if key[:2] == "w:"}
     image, want = (torch.from_numpy(golden[f"{key}_{name}"]) for key in ("x", "mask"))
     contract = ModelContract(*image.shape[2:], normalization="minmax255")
-    graph = build_deploy_graph(EGEUNet.from_public_state_dict(state), contract)
-    for what, variant in variants(graph):
-        assert_equal(variant, image, want, what)
+    for what, graph in variants(EGEUNet.from_public_state_dict(state), contract):
+        assert_equal(graph, image, want, what)
 
 
 def test_operators_are_the_networks() -> None:

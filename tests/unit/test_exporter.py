@@ -12,11 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from egeunet.export import cli_export, export, exporter
 from egeunet.export.graph import Graph
-from egeunet.export.registry import Prepared
 from egeunet.export.tflite import emit
 from egeunet.model import EGEUNet, EGEUNetConfig, ModelContract, save_weights
 from egeunet.model.errors import GateError, InputError, OutputError
@@ -139,14 +137,14 @@ def broken_emitter(monkeypatch: pytest.MonkeyPatch) -> None:
     """The last convolution's kernel and bias are written as zeros."""
     write = emit.emit_tflite
 
-    def zeroed(graph: Graph, contract: ModelContract) -> bytes:
+    def zeroed(graph: Graph, *rest: Any) -> bytes:
         last = [node for node in graph.nodes if node.op == "conv2d"][-1]
         values = dict(graph.values)
         for name in last.inputs[1:]:
             data = values[name].data
             assert data is not None
             values[name] = replace(values[name], data=np.zeros_like(data))
-        return write(Graph(graph.input, graph.output, graph.nodes, values), contract)
+        return write(Graph(graph.input, graph.output, graph.nodes, values), *rest)
 
     monkeypatch.setattr(emit, "emit_tflite", zeroed)
 
@@ -204,52 +202,3 @@ def test_nothing_is_left_by_a_failure(
     with pytest.raises(expected):
         export("tflite", weights=weights, out=tmp_path, check=False)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_int8_is_calibrated_on_the_folder_that_is_given(
-    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from PIL import Image
-
-    from egeunet.quantize import precision
-
-    photos = tmp_path / "photos"
-    photos.mkdir()
-    rng = np.random.default_rng(0)
-    for index in range(3):  # any size
-        pixels = rng.integers(0, 256, (40 + index, 50, 3), np.uint8)
-        Image.fromarray(pixels).save(photos / f"{index}.png")
-    seen: list[Prepared] = []
-    quantized = precision.int8
-
-    def spy(*arguments: Any) -> Prepared:
-        seen.append(quantized(*arguments))
-        return seen[-1]
-
-    monkeypatch.setattr(exporter, "find_precision", lambda name: spy)
-    report = export(
-        "tflite", "int8", weights=weights, out=tmp_path / "o", calibration=photos, check=False
-    ).report
-    assert report["details"] == {"calibration": "images of photos", "calibration_images": 3}
-    assert seen[0].graph.values[seen[0].graph.input].dtype == "uint8"
-
-
-def test_shipped_calibration_is_for_its_weights_and_size_only(
-    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from egeunet.export.request import Source
-    from egeunet.quantize import precision
-    from egeunet.quantize.calibration import Calibration
-
-    model, contract = EGEUNet().eval(), ModelContract(64, 64)
-    shipped = Calibration({"image": (0.0, 1.0)}, "shipped", 9, "ab", 64, 64)
-    monkeypatch.setattr(precision, "shipped_calibration", lambda: shipped)
-    monkeypatch.setattr(precision, "calibrate", lambda *_, source, **__: source)
-    graph = Graph("image", "image", [], {})
-    ask = lambda contract, sha: precision.calibration_for(  # noqa: E731
-        graph, Source(model, contract, "w", sha), None
-    )
-    assert ask(contract, "ab") is shipped
-    assert ask(contract, "cd") == "synthetic images"
-    assert ask(ModelContract(64, 96), "ab") == "synthetic images"
-    assert torch.is_grad_enabled()  # nothing leaks out of the passes

@@ -11,9 +11,8 @@ from ai_edge_litert.interpreter import Interpreter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from egeunet.export.deploy import build_deploy_graph
 from egeunet.export.graph import Graph, GraphBuilder
-from egeunet.export.norms import lower_norms
+from egeunet.export.lean import build_lean_graph
 from egeunet.export.runners.tensor_port import TensorPort
 from egeunet.export.tflite.emit import emit_tflite
 from egeunet.model import EGEUNet, ModelContract
@@ -113,8 +112,7 @@ def test_a_bias_beside_a_tiny_kernel_is_kept() -> None:
 @pytest.fixture(scope="module")
 def network() -> Graph:
     torch.manual_seed(5)
-    graph = build_deploy_graph(EGEUNet().eval(), CONTRACTS["unit"])
-    return lower_norms(graph, affine_as_convolution=True)
+    return build_lean_graph(EGEUNet().eval(), CONTRACTS["unit"])
 
 
 def calibrated(graph: Graph, name: str) -> Calibration:

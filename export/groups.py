@@ -1,0 +1,19 @@
+"""1x1 convolution kernels that average runs of channels, and hand a run's value back to them."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def gather_groups(channels: int, groups: int) -> NDArray[np.float32]:
+    """(groups, 1, 1, C) kernel: the mean of each group of channels."""
+    size = channels // groups
+    blocks = np.kron(np.eye(groups), np.full((1, size), 1 / size))
+    return blocks.reshape(groups, 1, 1, channels).astype(np.float32)
+
+
+def spread_groups(channels: int, groups: int) -> NDArray[np.float32]:
+    """(C, 1, 1, groups) kernel: each channel takes the value of its group."""
+    blocks = np.kron(np.eye(groups), np.ones((channels // groups, 1)))
+    return blocks.reshape(channels, 1, 1, groups).astype(np.float32)

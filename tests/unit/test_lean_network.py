@@ -1,0 +1,106 @@
+"""The whole network as export/lean.py builds it: lean == deploy == reference."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from egeunet.export.deploy import build_deploy_graph
+from egeunet.export.interpret import run_graph
+from egeunet.export.lean import build_lean_graph
+from egeunet.model import EGEUNet, EGEUNetConfig, ModelContract
+
+_PATH = Path(__file__).parents[1] / "exactness.py"
+_SPEC = importlib.util.spec_from_file_location("exactness", _PATH)
+assert _SPEC is not None and _SPEC.loader is not None
+exactness = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(exactness)
+
+#: Of the probability: in float64, and of the public code's weights in float32.
+EXACT, ROUNDED = 4e-6, 1e-4
+PRIMITIVE = {
+    "conv2d", "depthwise_conv2d", "add", "sub", "mul", "maximum", "concat", "slice", "mean",
+    "rsqrt", "gelu", "sigmoid", "max_pool", "resize",
+}  # fmt: skip
+CONFIGURATIONS: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "no bridge": {"bridge": False},
+    "no deep supervision": {"deep_supervision": False},
+    "neither": {"bridge": False, "deep_supervision": False},
+    "narrow": {"channels": (4, 8, 12, 20, 24, 28)},
+    "wide": {"channels": (12, 20, 24, 36, 44, 68)},
+    "two classes": {"num_classes": 2},
+}
+every_optimize = pytest.mark.parametrize("optimize", ["speed", "size"])
+
+
+def network(**changes: Any) -> EGEUNet:
+    """Initial weights, but norms of both signs and biases that are not zero."""
+    torch.manual_seed(5)
+    model = EGEUNet(EGEUNetConfig(**changes)).eval().requires_grad_(False)
+    for name, parameter in model.named_parameters():
+        if parameter.ndim == 1:
+            torch.nn.init.normal_(parameter, 0, 0.5 if name.endswith("bias") else 1.0)
+    model.final.weight /= 8  # or else all probabilities are 0 or 1, whatever was rewritten
+    return model
+
+
+def assert_all_equal(model: EGEUNet, height: int, width: int, optimize: str) -> None:
+    """In float64: random networks magnify rounding so that their float32 says nothing."""
+    contract = ModelContract(height, width)
+    image = torch.rand(2, height, width, 3, generator=torch.Generator().manual_seed(0)).double()
+    lean = build_lean_graph(model, contract, optimize)
+    assert set(lean.operators()) <= PRIMITIVE
+    got = run_graph(exactness.in_float64(lean), image)
+    deploy = build_deploy_graph(model, contract, optimize)
+    exact = exactness.double(model)(image.permute(0, 3, 1, 2)).probability.permute(0, 2, 3, 1)
+    assert float(((exact > 0.01) & (exact < 0.99)).double().mean()) > 0.5
+    for what, other in (
+        ("deploy", run_graph(exactness.in_float64(deploy), image)), ("reference", exact)
+    ):  # fmt: skip
+        difference = float((got - other).abs().max())
+        print(f"lean - {what}: {difference:.2e} of {EXACT:.0e}")
+        assert got.shape == other.shape and difference <= EXACT, f"{what}: {difference}"
+
+
+@every_optimize
+@pytest.mark.parametrize("changes", CONFIGURATIONS.values(), ids=CONFIGURATIONS)
+def test_every_architecture(changes: dict[str, Any], optimize: str) -> None:
+    assert_all_equal(network(**changes), 64, 96, optimize)
+
+
+@every_optimize
+@pytest.mark.parametrize(("height", "width"), [(32, 64), (128, 160), (256, 256)])
+def test_every_size(height: int, width: int, optimize: str) -> None:
+    """From maps that are all joined to maps that are gathered under both optimizations."""
+    assert_all_equal(network(), height, width, optimize)
+
+
+@every_optimize
+@pytest.mark.parametrize("name", ["a", "b"])
+def test_weights_of_the_public_code(shared: Path, name: str, optimize: str) -> None:
+    golden = np.load(shared / "golden" / "egeunet_upstream.npz")
+    state = {key[2:]: torch.from_numpy(golden[key]) for key in golden.files if key[:2] == "w:"}
+    image, want = (torch.from_numpy(golden[f"{key}_{name}"]) for key in ("x", "mask"))
+    contract = ModelContract(*image.shape[2:], normalization="minmax255")
+    graph = build_lean_graph(EGEUNet.from_public_state_dict(state), contract, optimize)
+    got = run_graph(graph, image.permute(0, 2, 3, 1).contiguous()).permute(0, 3, 1, 2)
+    difference = float((got - want).abs().max())
+    print(f"lean - public code: {difference:.2e} of {ROUNDED:.0e}")
+    assert got.dtype == torch.float32 and difference <= ROUNDED, difference
+
+
+def test_size_stores_fewer_bytes_and_speed_computes_no_gates() -> None:
+    speed, size = (build_lean_graph(network(), ModelContract(), o) for o in ("speed", "size"))
+    assert size.weight_bytes() < speed.weight_bytes()
+    # Encoder 4 and decoder 3 alone have maps of more than two grids at 256 x 256.
+    from_grids = [node for node in size.nodes if node.op == "resize" and node.scope[:2] in "ende"]
+    read = [size.values[node.inputs[0]].data is not None for node in from_grids]
+    assert sum(read) == 3 and not any(
+        speed.values[node.inputs[0]].data is not None for node in speed.nodes
+    )

@@ -103,16 +103,9 @@ class LeanTranslator(Translator):
         x: str,
         sign: Array | None = None,
         input_scale: Array | None = None,
-        input_offset: Array | None = None,
     ) -> str:
-        """A convolution of ``x * input_scale + input_offset``, times ``sign`` per output.
-
-        The offset is for 1x1 convolutions: zero padding would see it, too.
-        """
+        """A convolution of ``x * input_scale``, times ``sign`` per output."""
         weight, bias, dilation = convolution_arrays(module)
-        if input_offset is not None:
-            assert dilation is None and weight.shape[1:3] == (1, 1)
-            bias = bias + weight[:, 0, 0, :] @ input_offset
         if input_scale is not None:
             weight = weight * input_scale
         if sign is not None:

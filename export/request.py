@@ -17,6 +17,7 @@ IO_TYPES = ("float32", "uint8", "int8")
 METADATA = ("full", "contract", "none")
 #: The formats that take several images a run, and those that take any size.
 BATCH_FORMATS, DYNAMIC_FORMATS = ("onnx", "ort"), ("onnx",)
+LARGEST_BATCH = 1024
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,8 @@ class ExportRequest:
         self._check_shape()
 
     def _check_shape(self) -> None:
-        if self.batch < 1:
-            raise InputError(f"--batch must be 1 or more, got {self.batch}")
+        if not 1 <= self.batch <= LARGEST_BATCH:
+            raise InputError(f"--batch must be 1 to {LARGEST_BATCH}, got {self.batch}")
         if self.batch != 1 and self.format not in BATCH_FORMATS:
             raise InputError(
                 f"--batch {self.batch} is for format {' or '.join(BATCH_FORMATS)}; a file of "

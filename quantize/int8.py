@@ -144,7 +144,8 @@ class _Quantizer:
         elif node.op in ("conv2d", "depthwise_conv2d"):
             inputs = self._convolution_inputs(node)
         else:
-            inputs = [self._operand(name) for name in node.inputs]
+            like = self.scales[node.output] if node.op in _SAME_SCALE else None
+            inputs = [self._operand(name, like) for name in node.inputs]
         shape = self.graph.values[node.output].shape
         output = self.b.add_node(node.op, inputs, shape, **node.attributes)
         quantization = self.scales[node.output] if dtype == "int8" else None
@@ -173,12 +174,12 @@ class _Quantizer:
             self._constant(quantized_bias, bias_quantization),
         ]
 
-    def _operand(self, name: str) -> str:
+    def _operand(self, name: str, like: Quantization | None = None) -> str:
         value = self.graph.values[name]
         if value.data is None:
             return self._activation(name, "int8")
         data = _data(value)
-        quantization = asymmetric(float(data.min()), float(data.max()))
+        quantization = like or asymmetric(float(data.min()), float(data.max()))
         units = np.round(data / quantization.scale[0]) + quantization.zero_point[0]
         return self._constant(np.clip(units, -128, 127).astype(np.int8), quantization)
 
@@ -200,7 +201,13 @@ def _activation_scales(graph: Graph, calibration: Calibration) -> dict[str, Quan
             for name in node.inputs:
                 parent[root(name)] = root(node.output)
     ranges: dict[str, tuple[float, float]] = {}
-    for name, (low, high) in calibration.ranges.items():
+    seen = dict(calibration.ranges)
+    for node in graph.nodes:
+        for name in node.inputs if node.op in _SAME_SCALE else ():
+            data = graph.values[name].data
+            if data is not None:
+                seen[name] = float(data.min()), float(data.max())
+    for name, (low, high) in seen.items():
         old = ranges.get(root(name), (0.0, 0.0))
         ranges[root(name)] = (min(old[0], low), max(old[1], high))
     return {name: asymmetric(*ranges[root(name)]) for name in calibration.ranges}

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 
 from egeunet.export.graph import Array, Graph, GraphBuilder
 from egeunet.export.interpret import run_graph
+from egeunet.export.lean import LeanTranslator
+from egeunet.model.layers import ChannelLayerNorm
 
 Build = Callable[[GraphBuilder], str]
 
@@ -99,6 +102,38 @@ CASES: dict[str, tuple[tuple[int, int, int, int], Build]] = {
     "group_norm, 8 channels": ((1, 6, 9, 8), _group_norm),
     "group_norm, 20 channels": ((1, 5, 3, 20), _group_norm),
 }  # fmt: skip
+
+
+def _affine(norm: Any, trained: bool = False) -> Any:
+    """The norm with random parameters: of both signs, or of the size that training gives
+    (gamma 0.75 to 1.25, beta up to 0.5)."""
+    gamma, beta = _random(len(norm.weight)), _random(len(norm.weight), 1)[:, 0].copy()
+    if trained:
+        gamma, beta = 1 + np.tanh(gamma) / 4, np.tanh(beta) / 2
+    norm.weight.data, norm.bias.data = torch.from_numpy(gamma), torch.from_numpy(beta)
+    return norm
+
+
+def _dissolved_layer_norm(b: GraphBuilder, trained: bool = False) -> str:
+    norm = _affine(ChannelLayerNorm(b.shape(b.input)[3]), trained)
+    normed, scale = LeanTranslator(b, "speed").scaled_norm(norm, b.input)
+    return b.depthwise_conv2d(normed, scale.reshape(1, 1, 1, -1), np.zeros_like(scale))
+
+
+def _dissolved_group_norm(b: GraphBuilder) -> str:
+    norm = _affine(torch.nn.GroupNorm(4, b.shape(b.input)[3]))
+    ones = np.ones(norm.num_channels, np.float32)
+    return LeanTranslator(b, "speed").group_affine(norm, b.input, b.input, ones)
+
+
+#: The norms among them as lean.py writes them, for formats that have no such operator; what
+#: a LayerNorm hands on to its neighbour is a depthwise convolution here.
+DISSOLVED: dict[str, tuple[tuple[int, int, int, int], Build]] = {
+    name: (shape, _dissolved_layer_norm if "layer" in name else _dissolved_group_norm)
+    for name, (shape, _) in CASES.items()
+    if "norm" in name
+}
+DISSOLVED["layer_norm, as trained"] = (1, 4, 6, 36), lambda b: _dissolved_layer_norm(b, True)
 
 
 def graph_of(name: str) -> Graph:

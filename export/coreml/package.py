@@ -44,9 +44,7 @@ class Package:
     def attributes(self, operation: Any) -> dict[str, Any]:
         """Like :meth:`constant`, all that a constant expression has as its arguments."""
         return {
-            key: self._value(value)
-            for key, value in operation.attributes.items()
-            if key != "name"
+            key: self._value(value) for key, value in operation.attributes.items() if key != "name"
         }
 
     def _value(self, value: Any) -> Any:

@@ -22,6 +22,9 @@ from egeunet.export.runners.runner import (
 )
 from egeunet.model.errors import EgeunetError, InputError, needs_extra
 
+#: Name of the runner that executes the saved program without Core ML.
+INTERPRETER = "coreml-interpreter"
+
 
 @register(PACKAGE_SUFFIX)
 class CoreMLRunner:
@@ -46,7 +49,7 @@ class CoreMLRunner:
                 f"{path}: not a Core ML package that can be read ({message})"
             ) from error
         self._predict = self._core_ml() if sys.platform == "darwin" else self._interpret
-        self.name = "coreml" if sys.platform == "darwin" else "coreml-interpreter"
+        self.name = "coreml" if sys.platform == "darwin" else INTERPRETER
         kind = "RGB image" if self._takes_image else "normalized array"
         self.precision_note = f"input {kind}, output {self._package.output_name}"
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from egeunet.export.request import LARGEST_BATCH
 from egeunet.export.runners.runner import (
     CONTRACT_KEY,
     Pixels,
@@ -51,10 +52,11 @@ class OnnxRunner:
                     f"{path}: {side} {ports[0].name!r} is {ports[0].type}, expected tensor(float)"
                 )
         shape = inputs[0].shape
-        if len(shape) != 4 or shape[1] != 3:
+        # Filling up a batch of any number that a damaged file says would take any memory.
+        if len(shape) != 4 or shape[1] != 3 or (fixed_side(shape[0]) or 1) > LARGEST_BATCH:
             raise InputError(
                 f"{path}: input {inputs[0].name!r} has shape {shape}, "
-                "expected (N, 3, H, W): three channels first"
+                f"expected (N, 3, H, W), N up to {LARGEST_BATCH}: three channels first"
             )
         height, width = fixed_side(shape[2]), fixed_side(shape[3])
         self.contract = contract_for(path, metadata.get(CONTRACT_KEY), height, width)

@@ -89,7 +89,7 @@ def open_runner(path: str | Path, *, threads: int = 1) -> Runner:
     """Open a model file with the runtime of its suffix.
 
     Args:
-        path: .safetensors, .pth, .pt, .onnx, .tflite or .mlpackage.
+        path: .safetensors, .pth, .pt, .onnx, .ort, .tflite or .mlpackage.
         threads: how many CPU threads the runtime may use.
 
     Raises:

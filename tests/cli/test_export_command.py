@@ -31,15 +31,35 @@ def test_list(run_command: Run) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert [line.split() for line in done.stdout.splitlines()] == [
         ["tflite", "*.tflite", "float32,", "float16,", "int8"],
-        ["onnx", "*.onnx", "float32"],
-        ["coreml", "*.mlpackage", "float16,", "float32"],
+        ["onnx", "*.onnx", "float32,", "float16"],
+        ["ort", "*.ort", "float32,", "float16"],
+        [
+            "coreml",
+            "*.mlpackage",
+            "float16,",
+            "float32,",
+            "linear8,",
+            "palettized6,",
+            "palettized4",
+        ],
     ]
 
 
 def test_help_names_every_flag(run_command: Run) -> None:
     done = run_command(NAME, "--help")
     assert done.returncode == 0
-    for flag in ("--format", "--int8", "--fp16", "--weights", "--size", "--io", "--out", "--list"):
+    for flag in (
+        "--format",
+        "--int8",
+        "--fp16",
+        "--weights",
+        "--size",
+        "--io",
+        "--out",
+        "--list",
+        "--batch",
+        "--dynamic",
+    ):
         assert flag in done.stdout
     assert "egeunet-export --format tflite --int8" in done.stdout
 
@@ -69,10 +89,10 @@ def test_all_formats_in_one_call(run_command: Run, weights: Path, tmp_path: Path
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     names = {path.name for path in (tmp_path / "deep" / "out").iterdir()}
-    files = {f"egeunet_float32.{suffix}" for suffix in ("tflite", "onnx", "mlpackage")}
+    files = {f"egeunet_float32.{suffix}" for suffix in ("tflite", "onnx", "ort", "mlpackage")}
     assert names == files | {f"{name}.json" for name in files}
-    assert len(done.stdout.splitlines()) == 3
-    assert done.stdout.count("not checked: switched off") == 3
+    assert len(done.stdout.splitlines()) == 4
+    assert done.stdout.count("not checked: switched off") == 4
 
 
 def test_without_a_format_it_asks(run_command: Run) -> None:
@@ -80,5 +100,5 @@ def test_without_a_format_it_asks(run_command: Run) -> None:
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line.startswith(
-        f"{NAME}: error: which format? give --format tflite, onnx, coreml or all"
+        f"{NAME}: error: which format? give --format tflite, onnx, ort, coreml or all"
     )

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from egeunet.export.onnx.mobile import to_ort
 from egeunet.export.runners import known_suffixes, open_runner
 from egeunet.model import ModelContract
 from egeunet.model.errors import InputError, MissingExtraError
@@ -35,7 +36,7 @@ def write(path: Path, data: bytes) -> Path:
 WRONG = [
     (".onnx", {"outputs": 2}, "expected one output, got 2: p0, p1"),
     (".onnx", {"input_shape": [1, 1, 32, 32]}, r"input 'image' has shape \[1, 1, 32, 32\]"),
-    (".onnx", {"input_shape": [4, 3, 32, 32]}, r"shape \[4, 3, 32, 32\]"),
+    (".onnx", {"input_shape": [4096, 3, 32, 32]}, r"shape \[4096, 3, 32, 32\].*up to 1024"),
     (".onnx", {"input_shape": [1, 32, 32, 3]}, "three channels first"),
     (".onnx", {"input_type": "UINT8"}, r"input 'image' is tensor\(uint8\)"),
     (".onnx", {"size": 64}, "input height is 64 but its contract says 32"),
@@ -173,10 +174,11 @@ print(*outcomes)
 """
 
 
-@pytest.mark.parametrize("suffix", ["onnx", "tflite"])
+@pytest.mark.parametrize("suffix", ["onnx", "ort", "tflite"])
 def test_flipped_bytes_never_end_the_process(tmp_path: Path, suffix: str) -> None:
     good = {
         "onnx": tiny.onnx_bytes(CONTRACT.to_dict()),
+        "ort": to_ort(tiny.onnx_bytes(CONTRACT.to_dict())),
         "tflite": tiny.tflite_bytes(CONTRACT.to_dict(), io="int8", **INT8),
     }[suffix]
     generator = random.Random(3)
@@ -199,8 +201,9 @@ def test_flipped_bytes_never_end_the_process(tmp_path: Path, suffix: str) -> Non
 
 
 def test_unknown_and_missing_files(tmp_path: Path) -> None:
-    assert known_suffixes() == (".mlpackage", ".onnx", ".pt", ".pth", ".safetensors", ".tflite")
-    with pytest.raises(InputError, match=r"no runner for '.pb'; known: .mlpackage, .onnx, .pt"):
+    known = (".mlpackage", ".onnx", ".ort", ".pt", ".pth", ".safetensors", ".tflite")
+    assert known_suffixes() == known
+    with pytest.raises(InputError, match=r"no runner for '.pb'; known: .mlpackage, .onnx, .ort"):
         open_runner(tmp_path / "m.pb")
     with pytest.raises(InputError, match="a file without suffix"):
         open_runner(tmp_path / "model")

@@ -252,7 +252,9 @@ def test_nothing_is_printed(tmp_path: Path) -> None:
 def test_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "m.mlpackage"
     gelu = single.graph_of("gelu")
-    with pytest.raises(InputError, match="float32, float16, got precision 'int8'"):
+    with pytest.raises(
+        InputError, match="float16, linear8, palettized6, palettized4, got precision 'int8'"
+    ):
         emit_coreml(gelu, CONTRACT, path, "int8")
     builder = GraphBuilder((1, 4, 4, 3))
     graph = builder.finish(builder.add_node("quantize", [builder.input], (1, 4, 4, 3)))

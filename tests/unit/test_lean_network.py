@@ -14,6 +14,9 @@ from egeunet.export.deploy import build_deploy_graph
 from egeunet.export.interpret import run_graph
 from egeunet.export.lean import build_lean_graph
 from egeunet.model import EGEUNet, EGEUNetConfig, ModelContract
+from egeunet.model.data.synthetic import synthetic_sample
+from egeunet.model.packaged import shipped_weights
+from egeunet.model.weights import load_weights
 
 _PATH = Path(__file__).parents[1] / "exactness.py"
 _SPEC = importlib.util.spec_from_file_location("exactness", _PATH)
@@ -21,7 +24,7 @@ assert _SPEC is not None and _SPEC.loader is not None
 exactness = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(exactness)
 
-#: Of the probability: in float64, and of the public code's weights in float32.
+#: Of the probability: in float64, and of real weights in float32.
 EXACT, ROUNDED = 4e-6, 1e-4
 PRIMITIVE = {
     "conv2d", "depthwise_conv2d", "add", "sub", "mul", "maximum", "concat", "slice", "mean",
@@ -93,6 +96,19 @@ def test_weights_of_the_public_code(shared: Path, name: str, optimize: str) -> N
     difference = float((got - want).abs().max())
     print(f"lean - public code: {difference:.2e} of {ROUNDED:.0e}")
     assert got.dtype == torch.float32 and difference <= ROUNDED, difference
+
+
+@every_optimize
+def test_shipped_weights(optimize: str) -> None:
+    model, contract = load_weights(shipped_weights())
+    image, _ = synthetic_sample(0, contract.height, 7)
+    pixels = torch.from_numpy(contract.normalize(image[None]))
+    got = run_graph(build_lean_graph(model, contract, optimize), pixels)
+    with torch.no_grad():
+        want = exactness.double(model)(pixels.double().permute(0, 3, 1, 2)).probability
+    difference = float((got - want.permute(0, 2, 3, 1)).abs().max())
+    print(f"lean - shipped weights: {difference:.2e} of {ROUNDED:.0e}")
+    assert difference <= ROUNDED, difference
 
 
 def test_size_stores_fewer_bytes_and_speed_computes_no_gates() -> None:

@@ -19,9 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
 
-from egeunet.export.deploy import build_deploy_graph
+from egeunet.export.deploy import Translator, build_deploy_graph
 from egeunet.export.graph import Graph, GraphBuilder
-from egeunet.export.norms import lower_norms
+from egeunet.export.lean import LeanTranslator, build_lean_graph
 from egeunet.export.onnx import emit, emit_onnx, simplify
 from egeunet.export.runners import open_runner
 from egeunet.model import EGEUNet, EGEUNetConfig, ModelContract
@@ -196,13 +196,15 @@ def test_same_graph_same_bytes(random_graph: tuple[EGEUNet, Graph], random_file:
 
 
 def test_simplification_is_used_where_it_makes_a_file_smaller(
-    random_graph: tuple[EGEUNet, Graph],
+    random_graph: tuple[EGEUNet, Graph], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lowered = lower_norms(random_graph[1])
+    for method in ("down", "up"):  # GroupNorms stay whole
+        monkeypatch.setattr(LeanTranslator, method, getattr(Translator, method))
+    lowered = build_lean_graph(random_graph[0], SMALL)
+    assert "layer_norm" not in lowered.operators()
     plain = emit._model(lowered, SMALL)
     smaller = simplify.smallest(plain)
-    assert smaller.ByteSize() < plain.ByteSize()
-    assert len(smaller.graph.node) < len(plain.graph.node)
+    assert smaller.ByteSize() < plain.ByteSize() and len(smaller.graph.node) < len(plain.graph.node)
     image = np.random.default_rng(0).random((1, 3, 64, 96), np.float32)
     want = probability(random_graph[0], image)
     assert_close(run(emit_onnx(lowered, SMALL), image), want, NETWORK_TOLERANCE, "lowered")

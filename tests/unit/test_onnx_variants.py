@@ -87,9 +87,7 @@ def assert_close(got: Any, want: Any, tolerance: float, name: str) -> None:
     assert difference.max() <= tolerance, f"{name}: {difference.max()}, mean {difference.mean()}"
 
 
-def test_every_variant_is_a_clean_file(
-    network: EGEUNet, graph: Graph, dynamic_file: bytes
-) -> None:
+def test_every_variant_is_a_clean_file(network: EGEUNet, graph: Graph, dynamic_file: bytes) -> None:
     three = build_deploy_graph(network, SMALL, batch=3)
     variants = [emit_onnx(graph, SMALL, "float16"), dynamic_file, emit_onnx(three, SMALL)]
     for data, n in zip(variants, (1, "batch", 3), strict=True):
@@ -109,7 +107,8 @@ def test_every_variant_is_a_clean_file(
 
 
 @pytest.mark.parametrize("case", ["conv 3x3", "depthwise, dilation 5", "mul, gate xy",
-                                  "group_norm, 20 channels", "layer_norm, 36 channels"])  # fmt: skip
+                                  "group_norm, 20 channels", "layer_norm, 36 channels"]
+                         )  # fmt: skip
 def test_float16_operator(case: str) -> None:
     graph = single.graph_of(case)
     image, want = single.image_and_result(graph)
@@ -124,7 +123,7 @@ def test_float16_stores_the_large_weights_once_and_rounded(graph: Graph) -> None
     casts = [node for node in model.graph.node if node.op_type == "Cast"]
     assert sorted(t.name for t in halves) == sorted(node.input[0] for node in casts)
     contents = [(tuple(t.dims), t.raw_data) for t in halves]
-    assert len(set(contents)) == len(contents) > 150
+    assert len(set(contents)) == len(contents) > 80
     kernels = [node.inputs[1] for node in graph.nodes if node.op == "conv2d"]
     for name in kernels:
         data = graph.values[name].data
@@ -144,7 +143,7 @@ def test_float16_network(network: EGEUNet, graph: Graph) -> None:
     want = probability(network, image)
     got = run(emit_onnx(graph, SMALL, "float16"), image)
     assert_close(got, want, 0.05, "float16 network")
-    assert agreement(got >= 0.4, want >= 0.4) >= 0.999
+    assert agreement(got[:, 0] >= 0.4, want[:, 0] >= 0.4) >= 0.999
 
 
 def test_float16_bytes() -> None:
@@ -158,7 +157,9 @@ def test_a_weight_beyond_float16() -> None:
     builder = GraphBuilder((1, 4, 5, 3))
     huge = builder.constant(np.full((1, 4, 5, 3), 1e5, np.float32))
     graph = builder.finish(builder.mul("image", huge))
-    with pytest.raises(InputError, match="100000 is beyond the range of float16; export in float32"):
+    with pytest.raises(
+        InputError, match="100000 is beyond the range of float16; export in float32"
+    ):
         emit_onnx(graph, SMALL, "float16")
     assert run(emit_onnx(graph, SMALL), np.ones((1, 3, 4, 5), np.float32)).max() == 1e5
 
@@ -209,7 +210,7 @@ def test_the_runner_of_a_dynamic_file_takes_the_contracts_size(
         runner(np.zeros((1, 96, 96, 3), np.uint8))
 
 
-@pytest.mark.parametrize("count", [0, 1, 3, 7])
+@pytest.mark.parametrize("count", [1, 3, 7])
 def test_a_fixed_batch_is_filled_up(
     network: EGEUNet, graph: Graph, tmp_path: Path, count: int
 ) -> None:
@@ -218,6 +219,7 @@ def test_a_fixed_batch_is_filled_up(
     one.write_bytes(emit_onnx(graph, SMALL))
     pixels = np.random.default_rng(2).integers(0, 256, (count, 64, 96, 3), np.uint8)
     assert_close(open_runner(three)(pixels), open_runner(one)(pixels), 1e-5, "batch of 3")
+    assert open_runner(three)(pixels[:0]).shape == (0, 64, 96, 1)
     bound: Any = open_runner(three).bind(np.zeros((1, 64, 96, 3), np.uint8))()
     assert bound.shape == (3, 1, 64, 96)
 
@@ -231,7 +233,7 @@ def test_ort_file_is_the_onnx_file(graph: Graph, tmp_path: Path, precision: str)
     runners = [open_runner(tmp_path / name) for name in ("m.onnx", "m.ort")]
     assert runners[1].contract == SMALL
     pixels = np.random.default_rng(2).integers(0, 256, (2, 64, 96, 3), np.uint8)
-    assert_close(runners[1](pixels), runners[0](pixels), 1e-5, precision)
+    assert_close(runners[1](pixels), runners[0](pixels), NETWORK_TOLERANCE, precision)
 
 
 def test_ort_file_is_what_onnx_runtimes_own_tool_writes(
@@ -262,11 +264,14 @@ def test_a_cut_ort_file(graph: Graph, tmp_path: Path, keep: int) -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        (("tflite", "float32", {"dynamic": True}), "--dynamic is for format onnx; export format tf"),
+        (
+            ("tflite", "float32", {"dynamic": True}),
+            "--dynamic is for format onnx; export format tf",
+        ),
         (("ort", "float32", {"dynamic": True}), "--dynamic is for format onnx"),
         (("coreml", "float16", {"batch": 2}), "--batch 2 is for format onnx or ort; a file of"),
         (("tflite", "int8", {"batch": 4}), "format tflite takes one image a run"),
-        (("onnx", "float32", {"batch": 0}), "--batch must be 1 or more, got 0"),
+        (("onnx", "float32", {"batch": 0}), "--batch must be 1 to 1024, got 0"),
         (("onnx", "float32", {"batch": 2, "dynamic": True}), "so --batch 2 says nothing"),
     ],
     ids=str,

@@ -12,12 +12,15 @@ from PIL import Image
 
 from egeunet.export import export, exporter
 from egeunet.export.deploy import build_deploy_graph
+from egeunet.export.exporter import load_source
 from egeunet.export.graph import Graph
+from egeunet.export.lean import build_lean_graph
 from egeunet.export.registry import Prepared
-from egeunet.export.request import Source
+from egeunet.export.request import OPTIMIZATIONS, ExportRequest, Source
 from egeunet.model import EGEUNet, ModelContract
 from egeunet.quantize import precision
 from egeunet.quantize.calibration import Calibration
+from egeunet.quantize.precision import shipped_calibrations
 
 _PATH = Path(__file__).parents[1] / "tiny_models.py"
 _SPEC = importlib.util.spec_from_file_location("tiny_models", _PATH)
@@ -74,3 +77,13 @@ def test_shipped_calibration_is_for_its_weights_and_graph_only(
     assert chosen(graph, "cd") == "synthetic images"
     larger = build_deploy_graph(model, ModelContract(64, 96))
     assert chosen(larger, "ab") == "synthetic images"
+
+
+@pytest.mark.parametrize("optimize", OPTIMIZATIONS)
+def test_the_shipped_calibration_is_of_todays_graph_and_weights(optimize: str) -> None:
+    source = load_source(ExportRequest("tflite", "int8", optimize=optimize))
+    graph = build_lean_graph(source.model, source.contract, optimize)
+    assert any(shipped.matches(graph, source.sha256) for shipped in shipped_calibrations()), (
+        f"record it again: egeunet-quantize calibrate --data DIR --optimize {optimize} "
+        f"--out quantize/shipped/calibration_{optimize}.json"
+    )

@@ -17,8 +17,12 @@ def test_the_known_formats() -> None:
     found = formats()
     assert {name: (kind.suffix, set(kind.precisions)) for name, kind in found.items()} == {
         "tflite": (".tflite", {"float32", "float16", "int8"}),
-        "onnx": (".onnx", {"float32"}),
-        "coreml": (".mlpackage", {"float16", "float32"}),
+        "onnx": (".onnx", {"float32", "float16"}),
+        "ort": (".ort", {"float32", "float16"}),
+        "coreml": (
+            ".mlpackage",
+            {"float16", "float32", "linear8", "palettized6", "palettized4"},
+        ),
     }
     for name, kind in found.items():
         assert find_format(name) is kind and kind.name == name
@@ -27,12 +31,16 @@ def test_the_known_formats() -> None:
 
 
 def test_an_unknown_format_lists_the_known() -> None:
-    with pytest.raises(InputError, match="unknown format 'tf'; known: coreml, onnx, tflite, all"):
+    with pytest.raises(
+        InputError, match="unknown format 'tf'; known: coreml, onnx, ort, tflite, all"
+    ):
         find_format("tf")
 
 
 def test_an_unknown_precision_lists_the_known() -> None:
-    match = "unknown precision 'int4'; known: float16, float32, int8"
+    match = (
+        "unknown precision 'int4'; known: float16, float32, int8, linear8, palettized4, palettized6"
+    )
     with pytest.raises(InputError, match=match):
         find_precision("int4")
 
@@ -88,9 +96,16 @@ def test_io_type(precision: str, io: str | None, want: str) -> None:
         ("--format coreml --precision float32", [("coreml", "float32")]),
         ("--format onnx", [("onnx", "float32")]),
         ("--format all --int8", [("tflite", "int8")]),
-        ("--format all --precision float16", [("tflite", "float16"), ("coreml", "float16")]),
+        ("--format onnx --fp16", [("onnx", "float16")]),
+        ("--format ort", [("ort", "float32")]),
+        ("--format coreml --precision palettized6", [("coreml", "palettized6")]),
+        ("--format all --precision float16",
+         [("tflite", "float16"), ("onnx", "float16"), ("ort", "float16"), ("coreml", "float16")]),
         ("--format all", [("tflite", "float32"), ("tflite", "float16"), ("tflite", "int8"),
-                          ("onnx", "float32"), ("coreml", "float16"), ("coreml", "float32")]),
+                          ("onnx", "float32"), ("onnx", "float16"),
+                          ("ort", "float32"), ("ort", "float16"),
+                          ("coreml", "float16"), ("coreml", "float32"), ("coreml", "linear8"),
+                          ("coreml", "palettized6"), ("coreml", "palettized4")]),
     ],
 )  # fmt: skip
 def test_what_a_command_line_asks_for(line: str, pairs: list[tuple[str, str]]) -> None:

@@ -7,7 +7,7 @@ PACKAGES := model export quantize benchmarks
 # A folder of labelled images to measure on, as in `make export DATA=ISIC2017`; synthetic if empty.
 DATA ?=
 
-.PHONY: export test lint format clean
+.PHONY: export results test lint format clean
 
 # The stamp depends on what decides the installed packages, so a second run installs nothing.
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -20,6 +20,19 @@ export: $(VENV)/installed
 	$(BIN)/egeunet-export --format tflite --int8 --out build
 	$(BIN)/egeunet-bench build/egeunet_int8.tflite $(if $(DATA),--data $(DATA)) \
 	    --json build/bench.json
+
+# The tables and the picture of README.md and docs/, measured anew on real images.
+results: $(VENV)/installed
+	$(if $(DATA),,$(error give the images: make results DATA=ISIC2017))
+	$(BIN)/egeunet-export --format tflite --int8
+	$(BIN)/egeunet-export --format tflite --fp16
+	$(BIN)/egeunet-export --format tflite
+	$(BIN)/egeunet-export --format onnx
+	$(BIN)/egeunet-export --format coreml
+	$(BIN)/egeunet-bench build/egeunet_int8.tflite build/egeunet_float16.tflite \
+	    build/egeunet_float32.tflite build/egeunet_float32.onnx build/egeunet_float16.mlpackage \
+	    --data $(DATA) --json build/results.json --markdown docs/results.md
+	$(BIN)/egeunet-bench build/egeunet_int8.tflite --limit 4 --pictures docs/pictures/synthetic.png
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup

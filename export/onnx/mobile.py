@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from egeunet.model.errors import needs_extra
+from egeunet.export.onnx.runtime import onnxruntime
 
 _FATAL_ONLY = 4
 
@@ -24,15 +24,14 @@ def to_ort(model: bytes) -> bytes:
     Raises:
         MissingExtraError: onnxruntime is not installed.
     """
-    with needs_extra("onnx"):
-        import onnxruntime
-    options = onnxruntime.SessionOptions()
+    ort = onnxruntime()
+    options = ort.SessionOptions()
     options.log_severity_level = _FATAL_ONLY
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.add_session_config_entry("session.save_model_format", "ORT")
     options.add_session_config_entry("session.qdqisint8allowed", "0")  # as for any processor
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.ort"
         options.optimized_model_filepath = str(path)
-        onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         return path.read_bytes()

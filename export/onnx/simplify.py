@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from egeunet.export.onnx.runtime import onnxruntime
 from egeunet.model.errors import needs_extra
 
 if TYPE_CHECKING:
@@ -48,9 +49,6 @@ def _agree(model: ModelProto, simplified: ModelProto) -> bool:
 
 
 def _run(model: ModelProto, image: NDArray[np.float32]) -> NDArray[np.float32]:
-    with needs_extra("onnx"):
-        import onnxruntime
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
+    ort = onnxruntime()
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     return session.run(None, {session.get_inputs()[0].name: image})[0]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from egeunet.export.onnx.runtime import onnxruntime
 from egeunet.export.request import LARGEST_BATCH
 from egeunet.export.runners.runner import (
     CONTRACT_KEY,
@@ -20,7 +21,7 @@ from egeunet.export.runners.runner import (
     fixed_side,
     register,
 )
-from egeunet.model.errors import InputError, needs_extra
+from egeunet.model.errors import InputError
 
 _FATAL_ONLY = 4
 
@@ -95,14 +96,13 @@ class OnnxRunner:
 
 
 def _session(path: Path, threads: int) -> Any:
-    with needs_extra("onnx"):
-        import onnxruntime
-    options = onnxruntime.SessionOptions()
+    ort = onnxruntime()
+    options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _FATAL_ONLY  # what matters comes as an exception
     try:
-        return onnxruntime.InferenceSession(
+        return ort.InferenceSession(
             str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0
         )
     except Exception as error:

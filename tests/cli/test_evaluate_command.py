@@ -171,8 +171,8 @@ def test_trained_weights_run_too(run_command: Run, data: Path, tmp_path: Path) -
     ("model", "words"),
     [
         ("absent.tflite", "model not found"),
-        ("model.pb", "no runner for '.pb'; known: .onnx"),
-        ("m.mlpackage", "Core ML runs on Apple systems only"),
+        ("model.pb", "no runner for '.pb'; known: .mlpackage, .onnx"),
+        ("m.mlpackage", "model not found"),
         ("nan.onnx", "the model gives NaN"),
         ("nan.tflite", "the model gives NaN"),
         ("half.tflite", "TFLite file"),

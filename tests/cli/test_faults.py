@@ -83,7 +83,7 @@ FAULTS = {
     "negative size to prepare": Fault(
         "egeunet-data prepare IN/good --size -32 --out OUT/cache", "-32"
     ),
-    "unknown format": Fault(f"{EXPORT} --format pb", "'pb'; known: coreml, onnx, tflite, all"),
+    "unknown format": Fault(f"{EXPORT} --format pb", "'pb'; known: coreml, onnx, ort, tflite, all"),
     "unknown precision": Fault(
         f"{EXPORT} --format tflite --precision int4", "'int4'; known: float16, float32, int8"
     ),

@@ -101,8 +101,12 @@ def test_torch_runner_is_the_network(tmp_path: Path) -> None:
     assert torch.get_num_threads() == before
     # Random weights make steep logits: another memory layout alone gives 5e-5.
     image = torch.from_numpy(contract.normalize(pixels)).permute(0, 3, 1, 2).contiguous()
-    with torch.no_grad():
-        want = model(image).probability.permute(0, 2, 3, 1).numpy()
+    torch.set_num_threads(1)  # and another number of threads 1e-5
+    try:
+        with torch.no_grad():
+            want = model(image).probability.permute(0, 2, 3, 1).numpy()
+    finally:
+        torch.set_num_threads(before)
     assert np.abs(got - want).max() <= 1e-6
     assert (runner.name, runner.contract) == ("torch", ModelContract(64, 64))
 

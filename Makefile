@@ -35,7 +35,7 @@ results: $(VENV)/installed
 	$(BIN)/egeunet-bench build/egeunet_int8.tflite --limit 4 --pictures docs/pictures/synthetic.png
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

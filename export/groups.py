@@ -8,9 +8,16 @@ from numpy.typing import NDArray
 
 def gather_groups(channels: int, groups: int) -> NDArray[np.float32]:
     """(groups, 1, 1, C) kernel: the mean of each group of channels."""
-    size = channels // groups
-    blocks = np.kron(np.eye(groups), np.full((1, size), 1 / size))
-    return blocks.reshape(groups, 1, 1, channels).astype(np.float32)
+    return mean_kernel(np.ones(channels, np.float32), groups)
+
+
+def mean_kernel(real: NDArray[np.float32], groups: int) -> NDArray[np.float32]:
+    """(groups, 1, 1, C) kernel: the mean of each run's channels that are ``real``."""
+    runs = real.reshape(groups, -1)
+    kernel = np.zeros((groups, groups, runs.shape[1]), np.float32)
+    for index, run in enumerate(runs):
+        kernel[index, index] = run / run.sum()
+    return kernel.reshape(groups, 1, 1, -1)
 
 
 def spread_groups(channels: int, groups: int) -> NDArray[np.float32]:

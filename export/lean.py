@@ -28,7 +28,7 @@ from torch import nn
 
 from egeunet.export.deploy import Translator, as_array, convolution_arrays, new_builder
 from egeunet.export.graph import Graph
-from egeunet.export.groups import gather_groups, spread_groups
+from egeunet.export.groups import gather_groups, mean_kernel, spread_groups
 from egeunet.model.contract import ModelContract
 from egeunet.model.egeunet import EGEUNet
 from egeunet.model.layers import DILATIONS, GAB, GHPA, ChannelLayerNorm
@@ -262,15 +262,6 @@ class LeanTranslator(Translator):
     def mix(self, x: str, matrix: Array, bias: Array) -> str:
         """A 1x1 convolution by a matrix (outputs, inputs)."""
         return self.b.conv2d(x, np.ascontiguousarray(matrix[:, None, None, :]), bias)
-
-
-def mean_kernel(real: Array, groups: int) -> Array:
-    """(groups, 1, 1, C) kernel: the mean of each run's channels that are ``real``."""
-    runs = real.reshape(groups, -1)
-    kernel = np.zeros((groups, groups, runs.shape[1]), np.float32)
-    for index, run in enumerate(runs):
-        kernel[index, index] = run / run.sum()
-    return kernel.reshape(groups, 1, 1, -1)
 
 
 def _layer_norm(module: nn.Module) -> ChannelLayerNorm:

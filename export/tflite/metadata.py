@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from egeunet.export.runners.tflite_metadata import CONTRACT_ENTRY
 from egeunet.export.tflite.metadata_schema import Table, encode
 from egeunet.model.contract import ModelContract
 
-#: The metadata entry that carries the contract as JSON.
-CONTRACT_ENTRY = "EGEUNET_CONTRACT"
 #: The one of the standard description, and its file identifier.
 STANDARD_ENTRY, STANDARD_IDENTIFIER = "TFLITE_METADATA", b"M001"
 #: MediaPipe looks for the activation under this name in the description's custom data.

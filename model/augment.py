@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from egeunet.model.errors import InputError
@@ -92,18 +93,29 @@ class Augmentation:
         return np.moveaxis(np.array(rows), 2, 0).astype(np.float32)
 
     def _colour(self, images: Tensor, rng: np.random.Generator) -> Tensor:
+        """Gains, saturation, contrast and brightness, as one matrix and one offset per image.
+
+        All four are affine in the pixel, so that one product replaces eight passes.
+        """
         count = len(images)
 
-        def draw(spread: float, channels: int = 1) -> Tensor:
-            values = rng.uniform(-spread, spread, (count, channels, 1, 1))
-            return torch.from_numpy(values.astype(np.float32))
+        def draw(spread: float, channels: int = 1) -> NDArray[np.float64]:
+            return rng.uniform(-spread, spread, (count, channels, 1))
 
-        images = images * draw(self.gain, 3).exp()
-        grey = (images * torch.tensor(_LUMA)[:, None, None]).sum(1, keepdim=True)
-        images = grey + (images - grey) * (1 + draw(self.saturation))
-        mean = grey.mean((2, 3), keepdim=True)
-        images = mean + (images - mean) * (1 + draw(self.contrast)) + draw(self.brightness)
-        return images.clamp(0, 1)
+        gain = np.exp(draw(self.gain, 3))  # (B, 3, 1)
+        saturation, contrast = 1 + draw(self.saturation), 1 + draw(self.contrast)
+        luma = np.array(_LUMA)
+        grey = np.ones((3, 1)) * luma  # (3, 3): every row takes the grey value
+        mixed = grey + (np.eye(3) - grey) * saturation  # (B, 3, 3)
+        matrix = contrast * mixed * np.swapaxes(gain, 1, 2)
+        # Contrast turns about the mean grey value, which saturation leaves as it is.
+        means = images.mean((2, 3)).numpy(force=True).astype(np.float64)[..., None]  # (B, 3, 1)
+        pivot = luma @ (gain * means)  # (B, 1)
+        offset = ((1 - contrast) * pivot[..., None] + draw(self.brightness)).repeat(3, 1)
+        factors = torch.from_numpy(matrix.astype(np.float32)).to(images.device)
+        terms = torch.from_numpy(offset.astype(np.float32)).to(images.device)
+        flat = torch.baddbmm(terms, factors, images.flatten(2))
+        return flat.view_as(images).clamp_(0, 1)
 
     def _blank(self, images: Tensor, rng: np.random.Generator) -> Tensor:
         images = images.clone()

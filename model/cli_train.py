@@ -21,12 +21,12 @@ from egeunet.model.errors import InputError, needs_extra
 if TYPE_CHECKING:
     from egeunet.model.data.prepared import PreparedData
     from egeunet.model.recipe import Recipe
-    from egeunet.model.training import Trainer
 
 _EXAMPLES = """\
 examples:
   egeunet-train --data ISIC2017 --out build/run
   egeunet-train --data ISIC2017 --out build/run --resume
+  egeunet-train --data ISIC2017 --out build/run --recipe isic2017     (the shipped weights)
   egeunet-train --out build/try --stages 64x2x8 --no-compile      (synthetic pictures)
 """
 #: How many pictures are made where no data is given.
@@ -40,6 +40,8 @@ def parser() -> Parser:
     p.add_argument("--split-csv", type=Path, metavar="F", help="default: the one in DIR")
     p.add_argument("--out", type=Path, default=Path("build/run"), metavar="DIR")
     p.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    p.add_argument("--recipe", metavar="NAME", help="phases by name, such as isic2017")
+    p.add_argument("--init", type=Path, metavar="F", help="weights to begin with")
     p.add_argument(
         "--stages", nargs="+", metavar="SxExB",
         help="size x epochs x batch, in order (default: 128x120x16 256x36x8)",
@@ -60,37 +62,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     with needs_extra("train"):
         import matplotlib  # noqa: F401 - draws the curves at the end; absence must show now
+        import torch
 
-        from egeunet.model.pictures import Pictures
-        from egeunet.model.training import Trainer
-    from egeunet.model.checkpoint import FILE_NAME
+        from egeunet.model.phases import Run
     from egeunet.model.data.dataset import hold_out
-    from egeunet.model.training_log import write_log
 
-    recipe = _recipe(options)
-    if (options.out / FILE_NAME).exists() and not options.resume:
-        raise InputError(f"{options.out} holds a run already; add --resume or choose another --out")
+    recipes = _recipes(options)
     if options.threads is not None:
-        _set_threads(options.threads)
-    data = _data(options, recipe.stages[-1].size)
+        if options.threads < 1:
+            raise InputError(f"--threads must be 1 or more, got {options.threads}")
+        torch.set_num_threads(options.threads)
+    run = Run(options.out, recipes, initial=options.init, resume=options.resume)
+    data = _data(options, recipes[-1].stages[-1].size)
     training, validation = (data.select(part) for part in hold_out(data.ids, options.hold_out))
     print(f"training on {len(training)} images, validating on {len(validation)}", file=sys.stderr)
-    trainer = Trainer(
-        recipe,
-        Pictures.from_arrays(training.images, training.masks),
-        Pictures.from_arrays(validation.images, validation.masks),
-        options.out,
-        resume=options.resume,
-        compiled=not options.no_compile,
-        progress=not options.quiet,
-        on_validation=lambda state: write_log(options.out, state),
+    best = run.train(
+        training, validation, compiled=not options.no_compile, progress=not options.quiet
     )
-    _finish(trainer, options.out)
+    print(f"{run.weights}: validation IoU {best:.4f}")
     return 0
 
 
-def _recipe(options: argparse.Namespace) -> Recipe:
-    from egeunet.model.recipe import Recipe, Stage
+def _recipes(options: argparse.Namespace) -> tuple[Recipe, ...]:
+    from egeunet.model.recipe import RECIPES, Recipe, Stage
 
     given = {
         "stages": options.stages and tuple(Stage.parse(text) for text in options.stages),
@@ -98,7 +92,15 @@ def _recipe(options: argparse.Namespace) -> Recipe:
         "ema": options.ema,
         "seed": options.seed,
     }
-    return replace(Recipe(), **{k: v for k, v in given.items() if v is not None})
+    given = {name: value for name, value in given.items() if value is not None}
+    if options.recipe is None:
+        return (replace(Recipe(), **given),)
+    if given:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise InputError(f"--recipe fixes what {names} would change; give one or the other")
+    if options.recipe not in RECIPES:
+        raise InputError(f"no recipe {options.recipe!r}; known: {', '.join(RECIPES)}")
+    return RECIPES[options.recipe]
 
 
 def _data(options: argparse.Namespace, size: int) -> PreparedData:
@@ -116,27 +118,3 @@ def _data(options: argparse.Namespace, size: int) -> PreparedData:
         left_out = ", ".join(sorted(set(ids) - set(kept)))
         print(f"left out, as it equals a test image: {left_out}", file=sys.stderr)
     return data.select(kept)
-
-
-def _set_threads(count: int) -> None:
-    import torch
-
-    if count < 1:
-        raise InputError(f"--threads must be 1 or more, got {count}")
-    torch.set_num_threads(count)
-
-
-def _finish(trainer: Trainer, folder: Path) -> None:
-    from egeunet.model.contract import ModelContract
-    from egeunet.model.training_log import draw_curves, write_log
-    from egeunet.model.weights import save_weights
-
-    state = trainer.run()
-    trainer.averaged.load_state_dict(state.best)
-    size = trainer.recipe.stages[-1].size
-    save_weights(
-        folder / "weights.safetensors", trainer.averaged, ModelContract(height=size, width=size)
-    )
-    write_log(folder, state)
-    draw_curves(folder, state)
-    print(f"{folder / 'weights.safetensors'}: validation IoU {state.best_iou:.4f}")

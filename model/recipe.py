@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from egeunet.model.augment import Augmentation
 from egeunet.model.config import STRIDE
@@ -48,6 +52,8 @@ class Recipe:
         ema: decay of the averaged weights, which are what is evaluated and kept.
         validate_every: epochs between validations; the last epoch is always one.
         seed: of initial weights, order and augmentation.
+        repeat_from: pictures whose id is not smaller are shown ``repeats`` times an epoch:
+            a source that is rare in the training part and common where the network is used.
     """
 
     stages: tuple[Stage, ...] = (Stage(128, 120, 16), Stage(256, 36, 8))
@@ -58,6 +64,8 @@ class Recipe:
     ema: float = 0.999
     validate_every: int = 4
     seed: int = 0
+    repeat_from: str = ""
+    repeats: int = 1
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
@@ -77,6 +85,8 @@ class Recipe:
             raise InputError(f"validate_every must be >= 1, got {self.validate_every}")
         if self.seed < 0:
             raise InputError(f"seed must be >= 0, got {self.seed}")
+        if self.repeats < 1:
+            raise InputError(f"repeats must be >= 1, got {self.repeats}")
 
     def rate(self, step: int, steps: int) -> float:
         """Learning rate of ``step`` (from 0) out of ``steps``."""
@@ -87,6 +97,34 @@ class Recipe:
         cosine = 0.5 * (1 + math.cos(math.pi * progress))
         return self.learning_rate * (self.final_rate + (1 - self.final_rate) * cosine)
 
+    def repeats_of(self, ids: Sequence[str]) -> NDArray[np.int64]:
+        """How often an epoch shows each of these pictures, (N,)."""
+        return np.array([self.repeats if i >= self.repeat_from else 1 for i in ids], np.int64)
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values."""
         return asdict(self)
+
+
+#: Where the images with a ruler and ink marks begin: 450 of the paper's 1,500 training images,
+#: the last by id. The test part has the ids after them.
+_LATE = "ISIC_0011402"
+
+#: Recipes by name: runs one after another, each from the best weights of the one before.
+RECIPES: dict[str, tuple[Recipe, ...]] = {
+    "isic2017": (
+        Recipe(),
+        Recipe(
+            stages=(Stage(256, 60, 8),),
+            learning_rate=1e-3,
+            ema=0.9995,
+            validate_every=2,
+            seed=1,
+            repeat_from=_LATE,
+            repeats=3,
+            augmentation=Augmentation(
+                zoom=(0.7, 1.5), gain=0.1, brightness=0.15, contrast=0.3, saturation=0.35
+            ),
+        ),
+    ),
+}

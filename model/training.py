@@ -36,6 +36,8 @@ class Trainer:
         training, validation: pictures at the last stage's size; selection of the best
             averaged weights happens on ``validation`` only.
         folder: where ``checkpoint.pt`` lives.
+        config: the architecture; the default is the paper's.
+        initial: weights to begin with, of that architecture; drawn from the seed if absent.
         resume: go on from the checkpoint instead of starting anew.
         compiled: run the step through torch.compile (minutes once, faster after).
 
@@ -51,6 +53,7 @@ class Trainer:
         folder: Path,
         *,
         config: EGEUNetConfig | None = None,
+        initial: EGEUNet | None = None,
         resume: bool = False,
         compiled: bool = True,
         progress: bool = True,
@@ -62,6 +65,8 @@ class Trainer:
         self.compiled, self.on_validation, self.on_step = compiled, on_validation, on_step
         torch.manual_seed(recipe.seed)
         self.model = _channels_last(EGEUNet(config))
+        if initial is not None:
+            self.model.load_state_dict(initial.state_dict())
         self.averaged = _channels_last(EGEUNet(config))
         self.averaged.load_state_dict(self.model.state_dict())
         self.optimizer = _optimizer(self.model, recipe)
@@ -87,7 +92,7 @@ class Trainer:
 
     def steps_per_epoch(self, stage: Stage) -> int:
         """Full batches only: the compiled step has one shape."""
-        return max(1, len(self.training.images) // stage.batch)
+        return max(1, len(self.training.epoch) // stage.batch)
 
     def run(self) -> TrainingState:
         """Train to the end; a first Ctrl-C (or SIGTERM) stops after the running step.
@@ -120,15 +125,16 @@ class Trainer:
 
     def _run_stage(self, stage: Stage, first_step: int, total: int, bar: Any) -> None:
         pictures = self.training.resized(stage.size)
-        batches = pictures.images.shape[0], self.steps_per_epoch(stage)
+        length = self.steps_per_epoch(stage)
         loss_of = _loss_of(self.model)
         step_loss = torch.compile(loss_of) if self.compiled else loss_of
         saved, losses = time.monotonic(), self.state.epoch_losses
-        for step in range(self.state.step, first_step + stage.epochs * batches[1]):
-            epoch, index = divmod(step - first_step, batches[1])
+        for step in range(self.state.step, first_step + stage.epochs * length):
+            epoch, index = divmod(step - first_step, length)
             # Order and augmentation depend on seed and position only: resume is exact.
             order = np.random.default_rng([self.recipe.seed, 1, first_step, epoch])
-            chosen = order.permutation(batches[0])[index * stage.batch : (index + 1) * stage.batch]
+            shuffled = order.permutation(pictures.epoch)
+            chosen = shuffled[index * stage.batch : (index + 1) * stage.batch]
             rng = np.random.default_rng([self.recipe.seed, 2, step])
             images, masks = self._batch(pictures, chosen, rng)
             for group in self.optimizer.param_groups:
@@ -149,7 +155,7 @@ class Trainer:
             bar.update()
             if self.on_step:
                 self.on_step()
-            if index == batches[1] - 1:
+            if index == length - 1:
                 mean_loss = float(np.mean(losses))
                 losses.clear()
                 self._end_epoch(stage, epoch, mean_loss, bar)

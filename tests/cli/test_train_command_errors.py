@@ -56,6 +56,9 @@ def refused(capsys: pytest.CaptureFixture[str], reason: str, *arguments: object)
         (["--hold-out", "13"], "cannot hold out every 13th of 12 pictures"),
         (["--data", "nowhere"], "nowhere"),
         (["--split-csv", "nowhere.csv"], "nowhere.csv"),
+        (["--recipe", "best"], "no recipe 'best'; known: isic2017"),
+        (["--recipe", "isic2017", "--seed", "1"], "--recipe fixes what --seed would change"),
+        (["--init", "nowhere.safetensors", "--hold-out", "4"], "nowhere.safetensors"),
         (["--unknown"], "unrecognized arguments: --unknown"),
     ],
 )

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from egeunet.benchmarks.accuracy_page import accuracy_page, worst_images
 from egeunet.benchmarks.evaluate import evaluate
 from egeunet.benchmarks.evaluation_report import (
     check_writable,
@@ -42,6 +43,12 @@ def _parser() -> Parser:
     parser.add_argument("--split-csv", metavar="F", type=Path, help="CSV of id, split")
     parser.add_argument("--json", metavar="F", type=Path, help="write the report there")
     parser.add_argument("--per-image", metavar="CSV", type=Path, help="write one row per image")
+    parser.add_argument(
+        "--page",
+        metavar="MD",
+        type=Path,
+        help="write a page with intervals, the paper's table and the worst images",
+    )
     parser.add_argument("--reference", metavar="FILE2", type=Path, help="compare with this model")
     parser.add_argument("--threshold", type=float, help="default: that of the model's contract")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
@@ -60,6 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise InputError("--split and --split-csv need --data DIR")
     check_writable(options.json)
     check_writable(options.per_image)
+    check_writable(options.page)
     runner = open_runner(options.model, threads=options.threads)
     other = options.reference
     reference = open_runner(other, threads=options.threads) if other else None
@@ -84,4 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         write_json(options.json, report)
     if options.per_image is not None:
         write_bytes(options.per_image, result.per_image_csv().encode())
+    if options.page is not None:
+        worst = worst_images(result, images, runner.contract)
+        page = accuracy_page(options.model.name, result, images, worst)
+        write_bytes(options.page, page.encode())
     return 0

@@ -15,11 +15,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from egeunet.model.ablations import ABLATIONS, ablated
 from egeunet.model.cli import Parser, command
 from egeunet.model.errors import InputError, needs_extra
 
 if TYPE_CHECKING:
+    from egeunet.model.config import EGEUNetConfig
     from egeunet.model.data.prepared import PreparedData
+    from egeunet.model.distributed import World
     from egeunet.model.recipe import Recipe
 
 _EXAMPLES = """\
@@ -27,6 +30,8 @@ examples:
   egeunet-train --data ISIC2017 --out build/run
   egeunet-train --data ISIC2017 --out build/run --resume
   egeunet-train --data ISIC2017 --out build/run --recipe isic2017     (the shipped weights)
+  egeunet-train --data ISIC2017 --out build/ablated --ablation no-mask --stages 128x40x16
+  torchrun --nproc-per-node 2 $(which egeunet-train) --data ISIC2017 --out build/run
   egeunet-train --out build/try --stages 64x2x8 --no-compile      (synthetic pictures)
 """
 #: How many pictures are made where no data is given.
@@ -49,6 +54,11 @@ def parser() -> Parser:
     p.add_argument("--learning-rate", type=float, metavar="R", help="peak of AdamW (default: 2e-3)")
     p.add_argument("--ema", type=float, metavar="D", help="decay of the average (default: 0.999)")
     p.add_argument("--seed", type=int, metavar="N", help="default: 0")
+    p.add_argument("--ablation", metavar="NAME", help=f"one of {', '.join(ABLATIONS)}")
+    p.add_argument(
+        "--device", default="auto", metavar="D",
+        help="cpu, cuda or mps (default: a GPU if there is one)",
+    )  # fmt: skip
     p.add_argument("--hold-out", type=int, default=15, metavar="K", help="each K-th validates")
     p.add_argument("--threads", type=int, metavar="N", help="default: all cores")
     p.add_argument("--no-compile", action="store_true", help="do not use torch.compile")
@@ -64,23 +74,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
         import matplotlib  # noqa: F401 - draws the curves at the end; absence must show now
         import torch
 
-        from egeunet.model.phases import Run
-    from egeunet.model.data.dataset import hold_out
+        from egeunet.model.distributed import SaidElsewhere, joined
 
     recipes = _recipes(options)
     if options.threads is not None:
         if options.threads < 1:
             raise InputError(f"--threads must be 1 or more, got {options.threads}")
         torch.set_num_threads(options.threads)
-    run = Run(options.out, recipes, initial=options.init, resume=options.resume)
-    data = _data(options, recipes[-1].stages[-1].size)
-    training, validation = (data.select(part) for part in hold_out(data.ids, options.hold_out))
-    print(f"training on {len(training)} images, validating on {len(validation)}", file=sys.stderr)
-    best = run.train(
-        training, validation, compiled=not options.no_compile, progress=not options.quiet
-    )
-    print(f"{run.weights}: validation IoU {best:.4f}")
+    config = None if options.ablation is None else ablated(options.ablation)
+    try:
+        with joined(options.device) as world:
+            _train(options, recipes, config, world)
+    except SaidElsewhere:  # one of several processes, and not the one that knows why
+        return 2
     return 0
+
+
+def _train(
+    options: argparse.Namespace,
+    recipes: tuple[Recipe, ...],
+    config: EGEUNetConfig | None,
+    world: World,
+) -> None:
+    from egeunet.model.data.dataset import hold_out
+    from egeunet.model.phases import Run
+
+    run = Run(options.out, recipes, initial=options.init, resume=options.resume, config=config)
+    data = _data(options, recipes[-1].stages[-1].size, world)
+    training, validation = (data.select(part) for part in hold_out(data.ids, options.hold_out))
+    _say(f"training on {len(training)} images, validating on {len(validation)}", world)
+    compiled = not options.no_compile and world.device.type != "mps"  # no compiler for these
+    progress = not options.quiet
+    best = run.train(training, validation, compiled=compiled, progress=progress, world=world)
+    if world.main:
+        print(f"{run.weights}: validation IoU {best:.4f}")
+
+
+def _say(line: str, world: World) -> None:
+    if world.main:
+        print(line, file=sys.stderr)
 
 
 def _recipes(options: argparse.Namespace) -> tuple[Recipe, ...]:
@@ -103,18 +135,18 @@ def _recipes(options: argparse.Namespace) -> tuple[Recipe, ...]:
     return RECIPES[options.recipe]
 
 
-def _data(options: argparse.Namespace, size: int) -> PreparedData:
+def _data(options: argparse.Namespace, size: int, world: World) -> PreparedData:
     from egeunet.model.data.cache import load_prepared
     from egeunet.model.data.dataset import KNOWN_LEAKS, without
     from egeunet.model.data.synthetic import synthetic_dataset
 
     if options.data is None:
-        print("no --data: training on synthetic pictures", file=sys.stderr)
+        _say("no --data: training on synthetic pictures", world)
         return synthetic_dataset(_SYNTHETIC, size, seed=0)
-    data = load_prepared(options.data, size, size, split_csv=options.split_csv, progress=True)
+    data = load_prepared(options.data, size, size, split_csv=options.split_csv, progress=world.main)
     ids = data.split("train") if "train" in data.splits else data.ids
     kept = without(ids, KNOWN_LEAKS)
     if len(kept) < len(ids):
         left_out = ", ".join(sorted(set(ids) - set(kept)))
-        print(f"left out, as it equals a test image: {left_out}", file=sys.stderr)
+        _say(f"left out, as it equals a test image: {left_out}", world)
     return data.select(kept)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from egeunet.model.config import STRIDE, EGEUNetConfig
 from egeunet.model.errors import InputError
-from egeunet.model.layers import GAB, GHPA, resize
+from egeunet.model.layers import GAB, GHPA, DepthwiseSeparable, resize
 
 
 class EGEUNetOutput(NamedTuple):
@@ -57,19 +57,21 @@ class EGEUNet(nn.Module):
         self.encoder1 = nn.Sequential(nn.Conv2d(self.config.input_channels, c[0], 3, padding=1))
         self.encoder2 = nn.Sequential(nn.Conv2d(c[0], c[1], 3, padding=1))
         self.encoder3 = nn.Sequential(nn.Conv2d(c[1], c[2], 3, padding=1))
-        self.encoder4 = nn.Sequential(GHPA(c[2], c[3]))
-        self.encoder5 = nn.Sequential(GHPA(c[3], c[4]))
-        self.encoder6 = nn.Sequential(GHPA(c[4], c[5]))
+        self.encoder4 = nn.Sequential(_block(self.config.attention, c[2], c[3]))
+        self.encoder5 = nn.Sequential(_block(self.config.attention, c[3], c[4]))
+        self.encoder6 = nn.Sequential(_block(self.config.attention, c[4], c[5]))
         if self.config.bridge:
             for level in range(1, 6):
-                bridge = GAB(c[level], c[level - 1], use_mask=self.config.deep_supervision)
+                bridge = GAB(
+                    c[level], c[level - 1], use_mask=self.config.guided, dilated=self.config.dilated
+                )
                 setattr(self, f"GAB{level}", bridge)
         if self.config.deep_supervision:
             for step in range(1, 6):
                 setattr(self, f"gt_conv{step}", nn.Sequential(nn.Conv2d(c[5 - step], 1, 1)))
-        self.decoder1 = nn.Sequential(GHPA(c[5], c[4]))
-        self.decoder2 = nn.Sequential(GHPA(c[4], c[3]))
-        self.decoder3 = nn.Sequential(GHPA(c[3], c[2]))
+        self.decoder1 = nn.Sequential(_block(self.config.attention, c[5], c[4]))
+        self.decoder2 = nn.Sequential(_block(self.config.attention, c[4], c[3]))
+        self.decoder3 = nn.Sequential(_block(self.config.attention, c[3], c[2]))
         self.decoder4 = nn.Sequential(nn.Conv2d(c[2], c[1], 3, padding=1))
         self.decoder5 = nn.Sequential(nn.Conv2d(c[1], c[0], 3, padding=1))
         for step in range(1, 6):
@@ -109,7 +111,8 @@ class EGEUNet(nn.Module):
                 sides.append(resize(mask, image.shape[2:]))
             skip = skips[5 - step]
             if self.config.bridge:
-                skip = getattr(self, f"GAB{6 - step}")(deep, skip, mask)
+                guide = mask if self.config.guided else None
+                skip = getattr(self, f"GAB{6 - step}")(deep, skip, guide)
             deep = skip
             x = x + skip
         return EGEUNetOutput(resize(self.final(x), image.shape[2:]), tuple(sides))
@@ -138,7 +141,8 @@ class EGEUNet(nn.Module):
 
         Wrappers (``model_state_dict``, ``state_dict``, ``module.`` prefixes) and the
         counters that its FLOP tool leaves behind are understood; widths and the
-        presence of bridges and side outputs are read from the tensors.
+        presence of bridges and side outputs are read from the tensors. (Dilations do not
+        show there; the public code's are taken.)
 
         Raises:
             InputError: naming the first tensors that are missing, unknown or misshapen.
@@ -146,6 +150,13 @@ class EGEUNet(nn.Module):
         from egeunet.model.weights import model_from_state
 
         return model_from_state(state)
+
+
+def _block(attention: str, channels: int, out_channels: int) -> nn.Module:
+    """One deep stage, of the kind that the configuration names."""
+    if attention == "convolution":
+        return nn.Conv2d(channels, out_channels, 3, padding=1)
+    return (GHPA if attention == "ghpa" else DepthwiseSeparable)(channels, out_channels)
 
 
 def _initialise(module: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""The three building blocks of EGE-UNet: channel LayerNorm, GHPA and GAB.
+"""The building blocks of EGE-UNet: channel LayerNorm, GHPA and GAB, and what ablates GHPA.
 
 Parameter names are those of the public code, so that its checkpoints load as
 they are. All tensors are (B, C, H, W), float; memory format is the caller's.
@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from egeunet.model.resampling import resize_for_training
+
 #: GAB's dilations (paper, section 2.2: "dilation rates of 1, 2, 5, 7").
 DILATIONS = (1, 2, 5, 7)
 #: Side of the Hadamard parameter grids before they are resized to the feature map.
@@ -20,6 +22,8 @@ GRID = 8
 
 def resize(x: Tensor, size: Sequence[int]) -> Tensor:
     """Bilinear resize with aligned corners, the only kind the network uses."""
+    if x.requires_grad and torch.is_grad_enabled():
+        return resize_for_training(x, *size)
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=True)
 
 
@@ -90,18 +94,40 @@ class GHPA(nn.Module):
         return self.ldw(self.norm2(x))
 
 
+class DepthwiseSeparable(nn.Module):
+    """What a GHPA ends with, alone: depthwise 3x3 convolution, GELU, 1x1 convolution.
+
+    (B, channels, H, W) -> (B, out_channels, H, W). It takes GHPA's place in an ablation.
+    """
+
+    def __init__(self, channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.ldw = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1, groups=channels),
+            nn.GELU(),
+            nn.Conv2d(channels, out_channels, 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        mixed: Tensor = self.ldw(x)
+        return mixed
+
+
 class GAB(nn.Module):
     """Group Aggregation Bridge (paper, section 2.2).
 
-    Fuses the deeper map, the skip map and the mask logits at four dilations.
+    Fuses the deeper map, the skip map and the mask logits at four dilations, which an
+    ablation sets to one. ``use_mask`` says whether :meth:`forward` gets a mask.
     deep (B, Cd, h, w), skip (B, C, H, W), mask (B, 1, H, W) or None -> (B, C, H, W).
     """
 
-    def __init__(self, deep_channels: int, channels: int, use_mask: bool = True) -> None:
+    def __init__(
+        self, deep_channels: int, channels: int, use_mask: bool = True, dilated: bool = True
+    ) -> None:
         super().__init__()
         self.pre_project = nn.Conv2d(deep_channels, channels, 1)
         group = channels // 2 + int(use_mask)
-        for index, dilation in enumerate(DILATIONS):
+        for index, dilation in enumerate(DILATIONS if dilated else (1,) * len(DILATIONS)):
             conv = nn.Conv2d(group, group, 3, padding=dilation, dilation=dilation, groups=group)
             setattr(self, f"g{index}", nn.Sequential(ChannelLayerNorm(group), conv))
         self.tail_conv = nn.Sequential(

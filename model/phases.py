@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from egeunet.model.checkpoint import FILE_NAME, TrainingState
+from egeunet.model.config import EGEUNetConfig
 from egeunet.model.contract import ModelContract
 from egeunet.model.data.prepared import PreparedData
+from egeunet.model.distributed import World
 from egeunet.model.egeunet import EGEUNet
 from egeunet.model.errors import InputError
 from egeunet.model.pictures import Pictures
@@ -27,6 +29,7 @@ class Run:
         folder: where the final ``weights.safetensors``, its log and its curves end up.
         recipes: in order.
         initial: weights that the first one begins with; drawn from its seed if None.
+        config: the architecture; the default is that of ``initial``, or the paper's.
         resume: go on where an interrupted run stopped.
 
     Raises:
@@ -37,6 +40,7 @@ class Run:
     recipes: tuple[Recipe, ...]
     initial: Path | None = None
     resume: bool = False
+    config: EGEUNetConfig | None = None
 
     def __post_init__(self) -> None:
         if not self.recipes:
@@ -62,12 +66,19 @@ class Run:
         return self.folder / WEIGHTS
 
     def train(
-        self, training: PreparedData, validation: PreparedData, *, compiled: bool, progress: bool
+        self,
+        training: PreparedData,
+        validation: PreparedData,
+        *,
+        compiled: bool,
+        progress: bool,
+        world: World | None = None,
     ) -> float:
         """Run what is not yet done.
 
         Args:
             training, validation: uint8 images and masks at the last stage's size.
+            world: the processes that do it together; process 0 writes.
 
         Returns:
             The best pooled IoU of the last recipe on ``validation``, in 0..1.
@@ -75,8 +86,13 @@ class Run:
         Raises:
             InputError, KeyboardInterrupt: as :class:`Trainer`.
         """
+        world = world or World()
+        world.wait()  # all have looked into the folder before one writes there
         held_out = Pictures.from_arrays(validation.images, validation.masks)
         initial = None if self.initial is None else load_weights(self.initial)[0]
+        config = initial.config if self.config is None and initial is not None else self.config
+        if initial is not None and config is not None and initial.config != config:
+            raise InputError(f"{self.initial}: its network is another one than --ablation names")
         for folder, recipe in zip(self.folders, self.recipes, strict=True):
             repeats = recipe.repeats_of(training.ids)
             trainer = Trainer(
@@ -84,18 +100,21 @@ class Run:
                 Pictures.from_arrays(training.images, training.masks, repeats),
                 held_out,
                 folder,
+                config=config,
                 initial=initial,
                 resume=(folder / FILE_NAME).exists(),
                 compiled=compiled,
                 progress=progress,
+                world=world,
                 on_validation=lambda state, folder=folder: write_log(folder, state),  # type: ignore[misc]
             )
             state = trainer.run()
             initial = trainer.averaged
             initial.load_state_dict(state.best)
-            _write(folder, state, initial, recipe)
-        if folder != self.folder:
-            _write(self.folder, state, initial, recipe)
+            if world.main:
+                _write(folder, state, initial, recipe)
+        if folder != self.folder and world.main:
+            _write(self.folder, state, trainer.averaged, recipe)
         return state.best_iou
 
 

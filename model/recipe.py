@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,8 @@ class Recipe:
         ema: decay of the averaged weights, which are what is evaluated and kept.
         validate_every: epochs between validations; the last epoch is always one.
         seed: of initial weights, order and augmentation.
+        stop: epochs of the last stage after which the run ends, although its cosine goes on: the
+            plateau before a recipe that only decays. 0 = run to the end.
         repeat_from: pictures whose id is not smaller are shown ``repeats`` times an epoch:
             a source that is rare in the training part and common where the network is used.
     """
@@ -64,6 +66,7 @@ class Recipe:
     ema: float = 0.999
     validate_every: int = 4
     seed: int = 0
+    stop: int = 0
     repeat_from: str = ""
     repeats: int = 1
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -85,6 +88,11 @@ class Recipe:
             raise InputError(f"validate_every must be >= 1, got {self.validate_every}")
         if self.seed < 0:
             raise InputError(f"seed must be >= 0, got {self.seed}")
+        if not 0 <= self.stop <= self.stages[-1].epochs:
+            raise InputError(
+                f"stop must lie in 0..{self.stages[-1].epochs}, the last stage's epochs, "
+                f"got {self.stop}"
+            )
         if self.repeats < 1:
             raise InputError(f"repeats must be >= 1, got {self.repeats}")
 
@@ -110,21 +118,25 @@ class Recipe:
 #: the last by id. The test part has the ids after them.
 _LATE = "ISIC_0011402"
 
+_STRONGER = Augmentation(
+    zoom=(0.7, 1.5), gain=0.1, brightness=0.15, contrast=0.3, saturation=0.35
+)  # fmt: skip
+_AT_256 = Recipe(
+    stages=(Stage(256, 60, 8),),
+    learning_rate=1e-3,
+    ema=0.9995,
+    validate_every=2,
+    seed=1,
+    stop=20,
+    repeat_from=_LATE,
+    repeats=3,
+    augmentation=_STRONGER,
+)
 #: Recipes by name: runs one after another, each from the best weights of the one before.
 RECIPES: dict[str, tuple[Recipe, ...]] = {
     "isic2017": (
         Recipe(),
-        Recipe(
-            stages=(Stage(256, 60, 8),),
-            learning_rate=1e-3,
-            ema=0.9995,
-            validate_every=2,
-            seed=1,
-            repeat_from=_LATE,
-            repeats=3,
-            augmentation=Augmentation(
-                zoom=(0.7, 1.5), gain=0.1, brightness=0.15, contrast=0.3, saturation=0.35
-            ),
-        ),
+        _AT_256,
+        replace(_AT_256, stages=(Stage(256, 20, 8),), learning_rate=8e-4, seed=2, stop=0),
     ),
 }

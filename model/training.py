@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from egeunet.model.checkpoint import TrainingState
 from egeunet.model.config import EGEUNetConfig
 from egeunet.model.contract import ModelContract
+from egeunet.model.distributed import World
 from egeunet.model.egeunet import EGEUNet
 from egeunet.model.errors import InputError
 from egeunet.model.losses import deep_supervision_loss
@@ -40,9 +41,12 @@ class Trainer:
         initial: weights to begin with, of that architecture; drawn from the seed if absent.
         resume: go on from the checkpoint instead of starting anew.
         compiled: run the step through torch.compile (minutes once, faster after).
+        world: the processes that share every batch, and this one's device; only its process
+            0 writes and calls back. All give the same arguments and get the same state.
 
     Raises:
-        InputError: nothing to resume, or a checkpoint of another recipe or other data.
+        InputError: nothing to resume, or a checkpoint of another recipe, network or other
+            data; a batch that ``world`` cannot share equally.
     """
 
     def __init__(
@@ -56,21 +60,26 @@ class Trainer:
         initial: EGEUNet | None = None,
         resume: bool = False,
         compiled: bool = True,
+        world: World | None = None,
         progress: bool = True,
         on_validation: Callable[[TrainingState], None] | None = None,
         on_step: Callable[[], None] | None = None,
     ) -> None:
-        self.recipe, self.folder, self.progress = recipe, folder, progress
+        self.world = world or World()
+        self.recipe, self.folder, self.progress = recipe, folder, progress and self.world.main
         self.training, self.validation = training, validation
         self.compiled, self.on_validation, self.on_step = compiled, on_validation, on_step
+        for stage in recipe.stages:
+            self.world.share(min(stage.batch, len(training.epoch)))  # it raises before the work
         torch.manual_seed(recipe.seed)
-        self.model = _channels_last(EGEUNet(config))
+        self.model = _channels_last(EGEUNet(config)).to(self.world.device)
         if initial is not None:
             self.model.load_state_dict(initial.state_dict())
-        self.averaged = _channels_last(EGEUNet(config))
+        self.averaged = _channels_last(EGEUNet(config)).to(self.world.device)
         self.averaged.load_state_dict(self.model.state_dict())
         self.optimizer = _optimizer(self.model, recipe)
-        self.state = TrainingState(recipe.to_dict(), training.fingerprint(), 0, {}, {}, {})
+        described = {**recipe.to_dict(), "network": self.model.config.to_dict()}
+        self.state = TrainingState(described, training.fingerprint(), 0, {}, {}, {})
         self._stop_requested = False
         if resume:
             self._restore()
@@ -80,7 +89,11 @@ class Trainer:
         if state.data_fingerprint != self.state.data_fingerprint:
             raise InputError(f"{self.folder}: its checkpoint was trained on other data")
         # A JSON round trip turns tuples into lists; compare what both look like as text.
-        if _plain(state.recipe) != _plain(self.state.recipe):
+        ours, theirs = _plain(self.state.recipe), _plain(state.recipe)
+        network = theirs.pop("network", _plain(EGEUNetConfig().to_dict()))  # older ones have none
+        if ours.pop("network") != network:
+            raise InputError(f"{self.folder}: its checkpoint is of another network")
+        if ours != theirs:
             raise InputError(f"{self.folder}: its checkpoint follows another recipe")
         try:
             self.model.load_state_dict(state.model)
@@ -114,22 +127,26 @@ class Trainer:
             with tqdm(total=total, initial=self.state.step, disable=hidden) as bar:
                 done = 0
                 for stage in self.recipe.stages:
-                    length = stage.epochs * self.steps_per_epoch(stage)
-                    if self.state.step < done + length:
-                        self._run_stage(stage, done, total, bar)
-                    done += length
+                    ends = done + self._epochs(stage) * self.steps_per_epoch(stage)
+                    if self.state.step < ends:
+                        self._run_stage(stage, done, ends, total, bar)
+                    done = ends
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
         return self.state
 
-    def _run_stage(self, stage: Stage, first_step: int, total: int, bar: Any) -> None:
+    def _epochs(self, stage: Stage) -> int:
+        last = stage is self.recipe.stages[-1]
+        return self.recipe.stop if last and self.recipe.stop else stage.epochs
+
+    def _run_stage(self, stage: Stage, first_step: int, ends: int, total: int, bar: Any) -> None:
         pictures = self.training.resized(stage.size)
         length = self.steps_per_epoch(stage)
-        loss_of = _loss_of(self.model)
+        loss_of = _loss_of(self.world.replicated(self.model))
         step_loss = torch.compile(loss_of) if self.compiled else loss_of
         saved, losses = time.monotonic(), self.state.epoch_losses
-        for step in range(self.state.step, first_step + stage.epochs * length):
+        for step in range(self.state.step, ends):
             epoch, index = divmod(step - first_step, length)
             # Order and augmentation depend on seed and position only: resume is exact.
             order = np.random.default_rng([self.recipe.seed, 1, first_step, epoch])
@@ -143,26 +160,28 @@ class Trainer:
             loss = step_loss(images, masks)
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), 5.0).item()
-            losses.append(loss.item())
             if not math.isfinite(norm):  # nor is the loss; the weights still are
                 raise InputError(
-                    f"{self.folder}: loss {losses[-1]}, gradient {norm} at step {step}; "
+                    f"{self.folder}: loss {loss.item()}, gradient {norm} at step {step}; "
                     "train anew with a lower learning rate"
                 )
             self.optimizer.step()
             self._average(step)
             self.state.step = step + 1
+            # Once a step: the loss of the whole batch, and a stop after the same step everywhere.
+            mean, stop = self.world.agree(loss.item(), self._stop_requested)
+            losses.append(mean)
             bar.update()
-            if self.on_step:
+            if self.on_step and self.world.main:
                 self.on_step()
             if index == length - 1:
                 mean_loss = float(np.mean(losses))
                 losses.clear()
                 self._end_epoch(stage, epoch, mean_loss, bar)
-            if self._stop_requested or time.monotonic() - saved > CHECKPOINT_SECONDS:
+            if stop or time.monotonic() - saved > CHECKPOINT_SECONDS:
                 self.save()
                 saved = time.monotonic()
-            if self._stop_requested:
+            if stop:
                 raise KeyboardInterrupt(
                     f"{self.folder} has a checkpoint of step {self.state.step}, --resume goes on"
                 )
@@ -173,8 +192,11 @@ class Trainer:
     ) -> tuple[Tensor, Tensor]:
         index = torch.from_numpy(chosen)
         images, masks = pictures.images[index].float() / 255, pictures.masks[index].float()
+        # The whole batch, whoever takes which part: numbers are drawn in one order only.
         images, masks = self.recipe.augmentation(images, masks, rng)
-        return images.contiguous(memory_format=_CHANNELS_LAST), masks.contiguous()
+        mine, device = self.world.share(len(chosen)), self.world.device
+        images = images[mine].contiguous(memory_format=_CHANNELS_LAST)
+        return images.to(device), masks[mine].contiguous().to(device)
 
     @torch.no_grad()
     def _average(self, step: int) -> None:
@@ -185,7 +207,7 @@ class Trainer:
         torch._foreach_lerp_(targets, sources, 1 - decay)
 
     def _end_epoch(self, stage: Stage, epoch: int, loss: float, bar: Any) -> None:
-        if (epoch + 1) % self.recipe.validate_every and epoch + 1 < stage.epochs:
+        if (epoch + 1) % self.recipe.validate_every and epoch + 1 < self._epochs(stage):
             return
         iou = pooled_iou(self.averaged, self.validation.resized(stage.size))
         rate = self.optimizer.param_groups[0]["lr"]
@@ -197,11 +219,13 @@ class Trainer:
             self.state.best_iou, self.state.best = iou, _copy(self.averaged)
         bar.set_postfix(size=stage.size, loss=f"{loss:.3f}", iou=f"{iou:.4f}")
         self.save()
-        if self.on_validation:
+        if self.on_validation and self.world.main:
             self.on_validation(self.state)
 
     def save(self) -> None:
-        """Write the checkpoint."""
+        """Write the checkpoint, if this process is the one that writes."""
+        if not self.world.main:
+            return
         self.state.model, self.state.averaged = _copy(self.model), _copy(self.averaged)
         self.state.optimizer = self.optimizer.state_dict()
         self.state.save(self.folder)
@@ -216,15 +240,17 @@ class Trainer:
 def pooled_iou(model: EGEUNet, pictures: Pictures, threshold: float = 0.5) -> float:
     """IoU of one confusion matrix over all pixels of ``pictures``, in 0..1."""
     contract, overlap, union = ModelContract(), 0, 0
+    device = next(model.parameters()).device
     for images, masks in zip(pictures.images.split(8), pictures.masks.split(8), strict=True):
         pixels = contract.normalize(images.permute(0, 2, 3, 1).numpy())
-        predicted = model(torch.from_numpy(pixels).permute(0, 3, 1, 2)).probability >= threshold
+        real = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(device)
+        predicted = (model(real).probability >= threshold).cpu()
         overlap += int((predicted & masks).sum())
         union += int((predicted | masks).sum())
     return overlap / max(union, 1)
 
 
-def _loss_of(model: EGEUNet) -> Callable[[Tensor, Tensor], Tensor]:
+def _loss_of(model: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
     def loss_of(images: Tensor, masks: Tensor) -> Tensor:
         return deep_supervision_loss(model(images), masks)
 

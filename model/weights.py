@@ -23,6 +23,9 @@ from egeunet.model.egeunet import EGEUNet
 from egeunet.model.errors import InputError
 from egeunet.model.packaged import shipped_weights
 
+#: The architecture's key beside the contract's own in the metadata: GAB's dilations do not show
+#: in any tensor. Files without it are older, and the paper's network in this respect.
+_NETWORK = "network"
 _WRAPPERS = ("model_state_dict", "state_dict", "model")
 
 
@@ -42,43 +45,50 @@ def load_weights(path: str | Path | None = None) -> tuple[EGEUNet, ModelContract
     path = shipped_weights() if path is None else Path(path)
     if not path.is_file():
         raise InputError(f"weights not found: {path}")
+    config = None
     if path.suffix == ".safetensors":
         state, metadata = _read_safetensors(path)
-        contract = _contract_from(metadata, path)
+        contract, config = _described(metadata, path)
     elif path.suffix in (".pth", ".pt"):
         state, contract = _read_checkpoint(path), ModelContract(normalization="minmax255")
     else:
         raise InputError(f"{path}: expected .safetensors, .pth or .pt, got {path.suffix!r}")
     try:
-        model = model_from_state(state)
+        model = model_from_state(state, config)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     return model, contract
 
 
 def save_weights(path: str | Path, model: EGEUNet, contract: ModelContract) -> None:
-    """Write ``path`` (.safetensors) with the contract inside, and the contract once more
-    as readable JSON beside it. Both appear whole or not at all; equal weights give equal bytes.
+    """Write ``path`` (.safetensors) with contract and architecture inside, and the contract
+    once more as readable JSON beside it. Both appear whole or not at all; equal weights give
+    equal bytes.
     """
     from safetensors.torch import save
 
     path = Path(path)
     state = {name: value.detach().contiguous() for name, value in model.state_dict().items()}
     # One entry: safetensors writes several in an order that changes from run to run.
-    metadata = {"contract": json.dumps(contract.to_dict())}
+    values = {**contract.to_dict(), _NETWORK: model.config.to_dict()}
+    metadata = {"contract": json.dumps(values)}
     write_bytes(path, save(state, metadata))
     text = json.dumps(contract.to_dict(), indent=2) + "\n"
     write_bytes(path.with_suffix(".contract.json"), text.encode())
 
 
-def model_from_state(state: Mapping[str, Any]) -> EGEUNet:
-    """Build an eval-mode network whose architecture is read from the tensors' shapes.
+def model_from_state(state: Mapping[str, Any], config: EGEUNetConfig | None = None) -> EGEUNet:
+    """Build an eval-mode network.
+
+    Args:
+        state: names and tensors, in a wrapper or not.
+        config: the architecture; None = what names and shapes say.
 
     Raises:
         InputError: tensors missing, unknown, misshapen, or with NaN or infinite values.
     """
     tensors = _clean(state)
-    config = _config_of(tensors)
+    config = config or _config_of(tensors)
     with torch.device("meta"):  # no memory is asked for before all shapes are known to agree
         expected = EGEUNet(config).state_dict()
     missing = sorted(expected.keys() - tensors.keys())
@@ -103,8 +113,10 @@ def model_from_state(state: Mapping[str, Any]) -> EGEUNet:
 
 def _config_of(tensors: dict[str, Tensor]) -> EGEUNetConfig:
     """The architecture that these tensors belong to."""
+    attention = _attention_of(tensors)
+    deep = "0.weight" if attention == "convolution" else "0.ldw.2.weight"
     names = [f"encoder{i}.0.weight" for i in (1, 2, 3)]
-    names += [f"encoder{i}.0.ldw.2.weight" for i in (4, 5, 6)]
+    names += [f"encoder{i}.{deep}" for i in (4, 5, 6)]
     absent = [name for name in [*names, "final.weight"] if name not in tensors]
     if absent:
         raise InputError(f"not EGE-UNet weights: no tensor named {absent[0]}")
@@ -114,13 +126,28 @@ def _config_of(tensors: dict[str, Tensor]) -> EGEUNetConfig:
                 f"not EGE-UNet weights: tensor {name} has shape {tuple(tensors[name].shape)}, "
                 "expected four dimensions"
             )
+    channels = tuple(tensors[name].shape[0] for name in names)
+    sides = "gt_conv1.0.weight" in tensors
+    # One channel of each group is the mask's, if there is one.
+    group = tensors.get("GAB1.g0.0.weight")
+    plain = group is not None and tuple(group.shape) == (channels[0] // 2,)
     return EGEUNetConfig(
         num_classes=tensors["final.weight"].shape[0],
         input_channels=tensors[names[0]].shape[1],
-        channels=tuple(tensors[name].shape[0] for name in names),
+        channels=channels,
         bridge="GAB1.pre_project.weight" in tensors,
-        deep_supervision="gt_conv1.0.weight" in tensors,
+        deep_supervision=sides,
+        attention=attention,
+        bridge_mask=not (sides and plain),
     )
+
+
+def _attention_of(tensors: dict[str, Tensor]) -> str:
+    """Which block the deep stages are, by names that only one kind has."""
+    if "encoder4.0.weight" in tensors:
+        return "convolution"
+    bare = "encoder4.0.ldw.2.weight" in tensors and not any(".params_" in name for name in tensors)
+    return "depthwise" if bare else "ghpa"
 
 
 def _clean(state: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -146,11 +173,15 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise InputError(f"{path}: not a readable safetensors file ({error})") from error
 
 
-def _contract_from(metadata: dict[str, str], path: Path) -> ModelContract:
+def _described(metadata: dict[str, str], path: Path) -> tuple[ModelContract, EGEUNetConfig | None]:
+    """What a file says of itself: its contract, and its architecture unless it is older."""
     if "contract" not in metadata:
-        return ModelContract()
+        return ModelContract(), None
     try:
-        return ModelContract.from_dict(json.loads(metadata["contract"]))
+        values = json.loads(metadata["contract"])
+        network = values.pop(_NETWORK, None) if isinstance(values, dict) else None
+        contract = ModelContract.from_dict(values)
+        return contract, None if network is None else EGEUNetConfig.from_dict(network)
     except (json.JSONDecodeError, InputError) as error:
         raise InputError(f"{path}: unreadable contract in its metadata ({error})") from error
 

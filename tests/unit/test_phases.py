@@ -18,9 +18,7 @@ from egeunet.model.training import Trainer
 from egeunet.model.weights import load_weights
 from tests.tiny_training import RECIPE, assert_same
 
-SECOND = replace(
-    RECIPE, stages=(Stage(64, 1, 4),), seed=1, repeat_from="synthetic_0006", repeats=2
-)
+SECOND = replace(RECIPE, stages=(Stage(64, 1, 4),), seed=1, repeat_from="synthetic_0006", repeats=2)
 
 
 @pytest.fixture(scope="module")
@@ -83,3 +81,17 @@ def test_the_named_recipe_shows_the_late_images_more_often() -> None:
     last = RECIPES["isic2017"][-1]
     assert last.repeats_of(["ISIC_0000001", "ISIC_0011402", "ISIC_0013000"]).tolist() == [1, 3, 3]
     assert last.stages[-1].size == 256
+
+
+def test_a_recipe_that_stops_early_takes_the_steps_of_the_whole_one(
+    tmp_path: Path, data: tuple[PreparedData, PreparedData]
+) -> None:
+    """The same schedule, cut: equal states after as many steps."""
+    whole = replace(SECOND, stages=(Stage(64, 2, 4),))
+    train(Run(tmp_path / "stopped", (replace(whole, stop=1),)), data)
+    stopped = TrainingState.load(tmp_path / "stopped")
+    assert stopped.step == 18 // 4
+    rates = [whole.rate(step, 8) for step in range(4)]
+    assert stopped.optimizer["param_groups"][0]["lr"] == rates[-1] > whole.rate(3, 4)
+    with pytest.raises(InputError, match=r"stop must lie in 0\.\.2"):
+        replace(whole, stop=3)

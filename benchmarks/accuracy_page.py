@@ -101,9 +101,9 @@ def _beside_published(found: dict[str, Interval]) -> list[str]:
     return [
         "## Beside the paper's table",
         "",
-        "ISIC 2017, from Ruan et al., MICCAI 2023, table 1. The published rows took the best "
-        "checkpoint on the test images themselves; this file was chosen on held-out training "
-        "images, and the test images decided nothing.",
+        "ISIC 2017, from Ruan et al., MICCAI 2023, table 1. The paper's code keeps the checkpoint "
+        "that is best on the test images themselves; this file's was chosen on held-out "
+        "training images, and the test images decided nothing.",
         "",
         "| network | M parameters | GFLOPs | mIoU | DSC |",
         "|---|---|---|---|---|",

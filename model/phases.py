@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from egeunet.model.checkpoint import FILE_NAME, TrainingState
@@ -93,6 +93,8 @@ class Run:
         config = initial.config if self.config is None and initial is not None else self.config
         if initial is not None and config is not None and initial.config != config:
             raise InputError(f"{self.initial}: its network is another one than --ablation names")
+        log: list[dict[str, float]] = []
+        steps = 0
         for folder, recipe in zip(self.folders, self.recipes, strict=True):
             repeats = recipe.repeats_of(training.ids)
             trainer = Trainer(
@@ -111,10 +113,13 @@ class Run:
             state = trainer.run()
             initial = trainer.averaged
             initial.load_state_dict(state.best)
+            log += [{**row, "step": row["step"] + steps} for row in state.log]
+            steps += state.step
             if world.main:
                 _write(folder, state, initial, recipe)
         if folder != self.folder and world.main:
-            _write(self.folder, state, trainer.averaged, recipe)
+            # The whole run's log, its steps counted through.
+            _write(self.folder, replace(state, log=log), trainer.averaged, recipe)
         return state.best_iou
 
 

@@ -22,7 +22,8 @@ GRID = 8
 
 def resize(x: Tensor, size: Sequence[int]) -> Tensor:
     """Bilinear resize with aligned corners, the only kind the network uses."""
-    if x.requires_grad and torch.is_grad_enabled():
+    # An export of a network whose parameters still ask for gradients must find torch's own.
+    if x.requires_grad and torch.is_grad_enabled() and not torch.compiler.is_exporting():
         return resize_for_training(x, *size)
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=True)
 

@@ -1,4 +1,4 @@
-"""Runs a model in the emulated machine and reads what the plug-in counted."""
+"""Runs a model in the emulated machine: counted, or on images."""
 
 from __future__ import annotations
 
@@ -6,84 +6,79 @@ import json
 import shutil
 import subprocess
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from egeunet.benchmarks.arm64.counts import Interval, read_counts
 from egeunet.benchmarks.arm64.cpus import Cpu
+from egeunet.benchmarks.arm64.installation import plugin, problem
 from egeunet.model.errors import InputError
 
 #: The first invocation touches memory anew and fills caches; from the second on they agree.
 INVOCATIONS = 3
-#: Seconds; an inference takes a few.
+#: Seconds to start and count; an inference takes a few.
 TIME_LIMIT = 1800
+#: Seconds more for each image.
+IMAGE_TIME_LIMIT = 60
 SUFFIXES = (".tflite", ".onnx")
-
-Blocks = dict[int, int]
-"""Address of a translated block -> guest instructions executed in it."""
+_GUEST = Path(__file__).parent / "guest.py"
 
 
-@dataclass
-class Interval:
-    """What was counted between two markers, cut at the split address if there was one.
+@dataclass(frozen=True)
+class Cut:
+    """Where intervals are cut into parts; zeros = nowhere.
 
     Attributes:
-        threads: alive at the end, the inference's own included.
-        others: instructions of all but that one; not 0 = the count depends on chance.
-        parts: of that one, per block.
+        address: of a block; each time it is entered a part begins.
+        start, end: so does each time any block of this range is entered (end excluded).
     """
 
-    threads: int = 0
-    others: int = 0
-    parts: list[Blocks] = field(default_factory=lambda: [{}])
+    address: int = 0
+    start: int = 0
+    end: int = 0
 
-    @property
-    def instructions(self) -> int:
-        """Of all parts."""
-        return sum(sum(part.values()) for part in self.parts)
+    def argument(self) -> str:
+        """The plug-in's arguments, each with its leading comma."""
+        split = f",split={self.address:x}" if self.address else ""
+        return split + (f",region={self.start:x}-{self.end:x}" if self.end else "")
 
 
 @dataclass(frozen=True)
 class Run:
-    """One emulated run: what the guest reported and an interval for each invocation."""
+    """One counted run: what the guest reported and an interval for each invocation."""
 
     guest: dict[str, Any]
     intervals: list[Interval]
 
 
-def run_model(model: Path, folder: Path, cpu: Cpu, split: int = 0) -> Run:
-    """Run a model ``INVOCATIONS`` times on one thread of an emulated core.
+def count_model(
+    model: Path, root: Path, cpu: Cpu, cut: Cut | None = None, size: tuple[int, int] = (256, 256)
+) -> Run:
+    """Run a model ``INVOCATIONS`` times on one thread of an emulated core and count.
 
     The input is always the same and so are environment, working folder, file name and
     addresses, so that a count repeats to the instruction.
 
     Args:
         model: .tflite (LiteRT with XNNPACK) or .onnx (ONNX Runtime).
-        folder: made by :func:`arm64.installation.install`.
-        split: address of a block at which intervals are cut into parts; 0 = none.
+        root: made by :func:`arm64.installation.setup`.
+        cut: where to cut the intervals.
+        size: height and width of the input, for a model that leaves them open.
 
     Raises:
         InputError: no such model, folder not made, the runtime refuses the model, or
             another thread ran beside the inference (the count would not repeat).
     """
-    if model.suffix not in SUFFIXES:
-        raise InputError(f"{model}: expected {' or '.join(SUFFIXES)}, got {model.suffix!r}")
-    if not model.is_file():
-        raise InputError(f"model not found: {model}")
-    root = folder.absolute() / "cpu" / cpu.name
-    plugin = folder.absolute() / "block_counts.so"
-    if not (root / "opt" / "guest.py").is_file() or not plugin.is_file():
-        raise InputError(f"{folder} is not ready for counting; run the set-up command first")
+    _check(model, root)
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
-        shutil.copyfile(model, work / f"model{model.suffix}")
-        cut = f",split={split:x}" if split else ""
-        qemu = ["qemu-aarch64", "-cpu", cpu.name, "-L", str(root), "-0", "/usr/bin/python3.11"]
-        qemu += ["-plugin", f"{plugin},out={work / 'counts'}{cut}"]
-        # No byte code written, no site-packages, no folder of the script on the path.
-        python = [str(root / "usr" / "bin" / "python3.11"), "-B", "-s", "-S", "-P"]
-        script = ["/opt/guest.py", f"model{model.suffix}", str(INVOCATIONS)]
-        guest = _guest_report(["setarch", "-R", *qemu, *python, *script], work, model)
+        argument = f"{plugin(root)},out={work / 'counts'}{(cut or Cut()).argument()}"
+        task = [*map(str, size), "count", str(INVOCATIONS)]
+        guest = _run_guest(model, root, cpu, work, task, argument)
         intervals = read_counts((work / "counts").read_text())
     if len(intervals) != INVOCATIONS:
         raise InputError(f"{model}: {len(intervals)} intervals counted, expected {INVOCATIONS}")
@@ -95,35 +90,59 @@ def run_model(model: Path, folder: Path, cpu: Cpu, split: int = 0) -> Run:
     return Run(guest, intervals)
 
 
-def read_counts(text: str) -> list[Interval]:
-    """The plug-in's file; see block_counts.c for its form.
+def run_batches(model: Path, root: Path, cpu: Cpu, batches: NDArray[Any]) -> NDArray[Any]:
+    """The first output of a model for each batch, from one start of the emulated machine.
+
+    Args:
+        model: .tflite or .onnx with one input.
+        root: made by :func:`arm64.installation.setup`.
+        batches: (K, *shape of the model's input), in its dtype: stored values.
+
+    Returns:
+        (K, *shape of the output), stored values.
 
     Raises:
-        InputError: the file is cut short or an interval in it was never closed.
+        InputError: as :func:`count_model`.
     """
-    intervals: list[Interval] = []
-    inside = False
-    for line in text.splitlines():
-        word, _, rest = line.partition(" ")
-        if word == "begin":
-            intervals.append(Interval())
-            inside = True
-        elif word == "part":
-            intervals[-1].parts.append({})
-        elif word == "end":
-            intervals[-1].threads, intervals[-1].others = map(int, rest.split())
-            inside = False
-        elif word == "exit":
-            if not inside:
-                return intervals
-        else:
-            blocks = intervals[-1].parts[-1]
-            address = int(word, 16)  # twice if the block was translated twice
-            blocks[address] = blocks.get(address, 0) + int(rest)
-    raise InputError("the counts end too early: the emulator was stopped inside an interval")
+    _check(model, root)
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        np.save(work / "inputs.npy", batches, allow_pickle=False)
+        seconds = TIME_LIMIT + IMAGE_TIME_LIMIT * len(batches)
+        size = map(str, batches.shape[-2:])  # of (K, N, C, H, W); LiteRT's are never open
+        _run_guest(model, root, cpu, work, [*size, "run"], None, seconds)
+        outputs: NDArray[Any] = np.load(work / "outputs.npy", allow_pickle=False)
+    return outputs
 
 
-def _guest_report(command: list[str], work: Path, model: Path) -> dict[str, Any]:
+def _check(model: Path, root: Path) -> None:
+    if model.suffix not in SUFFIXES:
+        raise InputError(f"{model}: expected {' or '.join(SUFFIXES)}, got {model.suffix!r}")
+    if not model.is_file():
+        raise InputError(f"model not found: {model}")
+    if (why := problem(root)) is not None:
+        raise InputError(why)
+
+
+def _run_guest(
+    model: Path,
+    root: Path,
+    cpu: Cpu,
+    work: Path,
+    arguments: list[str],
+    plugin_argument: str | None,
+    seconds: int = TIME_LIMIT,
+) -> dict[str, Any]:
+    """Run guest.py in ``work`` and give the JSON line that it prints."""
+    shutil.copyfile(model, work / f"model{model.suffix}")
+    shutil.copyfile(_GUEST, work / "guest.py")
+    cpu_root = root.absolute() / "cpu" / cpu.name
+    qemu = ["qemu-aarch64", "-cpu", cpu.name, "-L", str(cpu_root), "-0", "/usr/bin/python3.11"]
+    if plugin_argument is not None:
+        qemu += ["-plugin", plugin_argument]
+    # No byte code written, no site-packages, no folder of the script on the path.
+    python = [str(cpu_root / "usr" / "bin" / "python3.11"), "-B", "-s", "-S", "-P"]
+    script = ["guest.py", f"model{model.suffix}", *arguments]
     environment = {
         "PATH": "/usr/bin:/bin",
         "HOME": "/nonexistent",
@@ -137,18 +156,16 @@ def _guest_report(command: list[str], work: Path, model: Path) -> dict[str, Any]
     }
     try:
         done = subprocess.run(
-            command,
+            ["setarch", "-R", *qemu, *python, *script],
             cwd=work,
             env=environment,
             capture_output=True,
             text=True,
-            timeout=TIME_LIMIT,
+            timeout=seconds,
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise InputError(f"{model}: emulation took more than {TIME_LIMIT} s") from error
-    except FileNotFoundError as error:
-        raise InputError(f"{error.filename} is not on PATH; run the set-up command") from error
+        raise InputError(f"{model}: emulation took more than {seconds} s") from error
     lines = [line for line in done.stderr.splitlines() if line.strip()]
     if done.returncode:
         said = lines[-1] if lines else f"exit code {done.returncode}"

@@ -1,9 +1,12 @@
-"""Runs inside the emulated machine: one model, some invocations, each between two markers.
+"""Runs inside the emulated machine: one model, counted or on given inputs.
 
-    python3.11 guest.py model.tflite|model.onnx INVOCATIONS
+    python3.11 guest.py MODEL HEIGHT WIDTH count INVOCATIONS    each between two markers
+    python3.11 guest.py MODEL HEIGHT WIDTH run                  inputs.npy -> outputs.npy
 
-Prints one JSON line. Knows nothing of the project; needs numpy and the model's runtime.
-The marker is the system call getppid(), which the plug-in watches for.
+MODEL is a .tflite or .onnx file; height and width are for one that leaves them open; the
+arrays are (K, ...), a row for each inference. Prints one JSON line. Knows nothing of the
+project; needs numpy and the model's runtime. The marker is the system call getppid(), which
+the plug-in watches for.
 """
 
 import ctypes
@@ -12,6 +15,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +23,23 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 Array = np.ndarray[Any, Any]
-#: The runtime with its version, one inference, the outputs of the last one.
-Opened = tuple[str, Callable[[], object], Callable[[], list[Array]]]
+
+
+@dataclass
+class Opened:
+    """A model in its runtime.
+
+    Attributes:
+        report: what the host is told of it.
+        feed: set the inputs, in the model's order.
+        invoke: one inference on them.
+        results: the outputs of the last one.
+    """
+
+    report: dict[str, Any]
+    feed: Callable[[list[Array]], None]
+    invoke: Callable[[], object]
+    results: Callable[[], list[Array]]
 
 
 def stop_the_clock() -> None:
@@ -50,7 +69,7 @@ def pattern(shape: list[int], dtype: DTypeLike) -> Array:
     return values.astype(dtype).reshape(shape)  # int8: the upper half wraps to negative
 
 
-def open_tflite(path: str) -> Opened:
+def open_tflite(path: str, *_: int) -> Opened:
     import ai_edge_litert
     from ai_edge_litert.interpreter import Interpreter
 
@@ -58,59 +77,122 @@ def open_tflite(path: str) -> Opened:
     interpreter.allocate_tensors()
     inputs = interpreter.get_input_details()
     outputs = interpreter.get_output_details()
-    for detail in inputs:
-        interpreter.set_tensor(detail["index"], pattern(detail["shape"], detail["dtype"]))
+
+    def feed(arrays: list[Array]) -> None:
+        for detail, array in zip(inputs, arrays, strict=True):
+            interpreter.set_tensor(detail["index"], array)
 
     def results() -> list[Array]:
         return [interpreter.get_tensor(detail["index"]) for detail in outputs]
 
-    return "ai-edge-litert " + ai_edge_litert.__version__, interpreter.invoke, results
+    report = {
+        "runtime": "ai-edge-litert " + ai_edge_litert.__version__,
+        "inputs": [port(detail) for detail in inputs],
+        "outputs": [port(detail) for detail in outputs],
+        "operators": operators(interpreter),
+    }
+    return Opened(report, feed, interpreter.invoke, results)
 
 
-def open_onnx(path: str) -> Opened:
+def port(detail: dict[str, Any]) -> dict[str, Any]:
+    """Shape, type and quantization of an input or output of LiteRT's."""
+    scales = detail["quantization_parameters"]["scales"].tolist()
+    zero_points = detail["quantization_parameters"]["zero_points"].tolist()
+    shape, dtype = detail["shape"].tolist(), np.dtype(detail["dtype"]).name
+    return {"shape": shape, "dtype": dtype, "scales": scales, "zero_points": zero_points}
+
+
+def operators(interpreter: Any) -> list[dict[str, Any]]:
+    """The nodes of the graph as LiteRT prepared it: the file's, then one for each delegate."""
+    return [
+        {
+            "name": node["op_name"],
+            "inputs": [int(index) for index in node["inputs"]],
+            "outputs": [int(index) for index in node["outputs"]],
+            "shape": interpreter._interpreter.TensorSize(int(node["outputs"][0]), 0).tolist(),
+        }
+        for node in interpreter._get_ops_details()
+        if len(node["outputs"])
+    ]
+
+
+def open_onnx(path: str, height: int, width: int) -> Opened:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    types = {"float": "float32", "float16": "float16", "double": "float64"}
-    feed = {}
-    for detail in session.get_inputs():
-        name = detail.type[len("tensor(") : -1]
-        shape = [side if isinstance(side, int) else 1 for side in detail.shape]
-        feed[detail.name] = pattern(shape, np.dtype(types.get(name, name)))
+    types = {"float": "float32", "double": "float64"}
+    open_sides = (1, 1, height, width)  # (N, C, H, W)
+    inputs = [
+        {
+            "shape": [
+                side if isinstance(side, int) else open_sides[min(axis, 3)]
+                for axis, side in enumerate(detail.shape)
+            ],
+            "dtype": types.get(name := detail.type[len("tensor(") : -1], name),
+        }
+        for detail in session.get_inputs()
+    ]
+    names = [detail.name for detail in session.get_inputs()]
+    fed: dict[str, Array] = {}
     kept: list[Array] = []
 
+    def feed(arrays: list[Array]) -> None:
+        fed.update(zip(names, arrays, strict=True))
+
     def invoke() -> None:
-        kept[:] = session.run(None, feed)
+        kept[:] = session.run(None, fed)
 
-    return "onnxruntime " + onnxruntime.__version__, invoke, lambda: kept
+    report = {
+        "runtime": "onnxruntime " + onnxruntime.__version__,
+        "inputs": inputs,
+        "metadata": session.get_modelmeta().custom_metadata_map,
+    }
+    return Opened(report, feed, invoke, lambda: kept)
 
 
-def main() -> None:
-    path, invocations = sys.argv[1], int(sys.argv[2])
-    stop_the_clock()
-    opener = open_tflite if path.endswith(".tflite") else open_onnx
-    runtime, invoke, results = opener(path)
+def count(model: Opened, invocations: int) -> dict[str, Any]:
+    """Run on the pattern, each invocation between two markers."""
+    model.feed([pattern(port["shape"], np.dtype(port["dtype"])) for port in model.report["inputs"]])
     for _ in range(invocations):
         os.getppid()
-        invoke()
+        model.invoke()
         os.getppid()
     digest = hashlib.sha256()
-    outputs = []
-    for array in results():
+    results = []
+    for array in model.results():
         digest.update(np.ascontiguousarray(array).tobytes())
         mean = float(array.mean(dtype=np.float64))
-        outputs.append({"shape": list(array.shape), "dtype": str(array.dtype), "mean": mean})
+        results.append({"shape": list(array.shape), "dtype": str(array.dtype), "mean": mean})
     maps = [line.split(None, 5) for line in Path("/proc/self/maps").read_text().splitlines()]
     code = [
         {"range": line[0], "offset": line[2], "file": line[5].strip()}
         for line in maps
         if len(line) == 6 and "x" in line[1] and line[5].startswith("/")
     ]
-    report = {"runtime": runtime, "outputs": outputs, "sha256": digest.hexdigest(), "maps": code}
-    print(json.dumps(report))
+    return {"results": results, "sha256": digest.hexdigest(), "maps": code}
+
+
+def run(model: Opened) -> dict[str, Any]:
+    """One inference for each row of inputs.npy; the first output of each into outputs.npy."""
+    outputs = []
+    for row in np.load("inputs.npy", mmap_mode="r", allow_pickle=False):
+        model.feed([np.ascontiguousarray(row)])
+        model.invoke()
+        outputs.append(np.array(model.results()[0]))
+    np.save("outputs.npy", np.stack(outputs), allow_pickle=False)
+    return {}
+
+
+def main() -> None:
+    path, task = sys.argv[1], sys.argv[4]
+    stop_the_clock()
+    opener = open_tflite if path.endswith(".tflite") else open_onnx
+    model = opener(path, int(sys.argv[2]), int(sys.argv[3]))
+    done = count(model, int(sys.argv[5])) if task == "count" else run(model)
+    print(json.dumps({**model.report, **done}))
 
 
 main()

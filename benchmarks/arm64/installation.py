@@ -1,143 +1,177 @@
-"""What counting needs, made once: an arm64 root, the runtimes' arm64 wheels, the plug-in.
+"""What counting needs, made once in a cache folder: an arm64 system and the runtimes in it.
 
-    DIR/guest/usr, lib, ...   Debian packages, unpacked without installing them
-    DIR/guest/opt/wheels      the runtimes
-    DIR/guest/opt/guest.py    the program that runs a model there
-    DIR/cpu/NAME/             links to guest/ beside this core's /proc/cpuinfo and /sys
-    DIR/block_counts.so       the plug-in
+    ROOT/guest/usr, lib, ...   Debian packages, unpacked without installing them
+    ROOT/wheels                the runtimes
+    ROOT/cpu/NAME/             links to both beside this core's /proc/cpuinfo and /sys
+    ROOT/block_counts-*.so     the counting plug-in, compiled on first use
+    ROOT/download              what was downloaded so far, until all is unpacked
 
-Needs on the host: qemu-user (not qemu-user-static: that build takes no plug-ins), a C
-compiler, apt-get and dpkg-deb. The host's own package state is neither read nor changed.
+The host's own package state is neither read nor changed.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
-import subprocess
-import sys
 import tempfile
-import zipfile
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from egeunet.benchmarks.arm64.cpus import CPUS, Cpu
-from egeunet.model.atomic import explained
+from egeunet.benchmarks.arm64.cpus import CPUS, DEFAULT_CPU, Cpu
+from egeunet.benchmarks.arm64.debian import PACKAGES, fetch_packages, unpack_packages
+from egeunet.benchmarks.arm64.host import Progress, ensure_tools, missing_tools, run_tool
+from egeunet.benchmarks.arm64.wheels import WHEELS, fetch_wheels, unpack_wheels
+from egeunet.export.provenance import sha256_of
+from egeunet.model.atomic import explained, replacing
 from egeunet.model.errors import InputError
 
-#: Debian packages with all that they depend on; libc6-dbg names the functions of libc.
-PACKAGES = ("python3.11", "libstdc++6", "libc6-dbg")
-#: Exactly these: a count belongs to a runtime's version.
-WHEELS = ("ai-edge-litert==2.3.0", "numpy==2.4.6", "onnxruntime==1.32.0")
-_PLATFORMS = ("manylinux_2_27", "manylinux_2_28", "manylinux_2_17", "manylinux2014")
-_SOURCES = Path(__file__).parent
+#: The command that :func:`problem` names.
+SETUP_COMMAND = "egeunet-bench --setup arm64"
+_SOURCE = Path(__file__).parent / "block_counts.c"
+#: Says what the root was made of; written last.
+_DONE = "done.txt"
+_CONTENT = "\n".join((*PACKAGES, *(f"{w.requirement} {w.sha256}" for w in WHEELS), ""))
+_TRIAL = "import numpy, ai_edge_litert.interpreter, onnxruntime; print('ready')"
 
 
-def install(folder: Path) -> None:
-    """Make ``folder`` ready for counting; what is complete already is left as it is.
+def default_root() -> Path:
+    """Where the arm64 system is kept: the user's cache folder (XDG_CACHE_HOME is heeded)."""
+    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(cache) / "egeunet-mobile" / "arm64"
+
+
+def problem(root: Path | None = None) -> str | None:
+    """Why no arm64 build can be run here, in one line; None = it can. Cheap."""
+    root = root or default_root()
+    if missing := missing_tools():
+        return f"{missing[0]} is not on PATH; run {SETUP_COMMAND}"
+    done = root / _DONE
+    if not done.is_file():
+        return f"{root} holds no arm64 system; run {SETUP_COMMAND}"
+    if done.read_text() != _CONTENT:
+        return f"{root} was made for other versions; run {SETUP_COMMAND}"
+    return None
+
+
+def setup(root: Path | None = None, progress: Progress = print) -> Path:
+    """Make ``root`` ready: download, check, unpack, compile, try. What is done is kept.
+
+    Only installing the emulator needs root, see :func:`ensure_tools`. After an interrupt or
+    a lost connection the same call goes on where it stopped.
+
+    Args:
+        root: folder to make; :func:`default_root` if None.
+        progress: gets a line for each step.
+
+    Returns:
+        The folder.
 
     Raises:
         InputError: a tool is missing, or a package cannot be had (its message).
         OutputError: the folder cannot be written.
+        KeyboardInterrupt: with the advice to run it again.
     """
-    for tool in ("qemu-aarch64", "cc", "apt-get", "dpkg-deb", "setarch"):
-        _needs(tool)
-    folder = folder.absolute()
-    guest = folder / "guest"
-    with explained(folder):
-        _once(folder / "debian.done", "\n".join(PACKAGES), lambda: _unpack_debian(folder, guest))
-        _once(folder / "wheels.done", "\n".join(WHEELS), lambda: _unpack_wheels(folder, guest))
-        shutil.copyfile(_SOURCES / "guest.py", guest / "opt" / "guest.py")
-        for cpu in CPUS.values():
-            _make_cpu_root(folder, cpu)
-        compile_plugin(folder / "block_counts.so")
+    root = (root or default_root()).absolute()
+    try:
+        ensure_tools(progress)
+        with explained(root):
+            root.mkdir(parents=True, exist_ok=True)
+            with _alone(root, progress):
+                _make(root, progress)
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt("run it again: it goes on where it stopped") from stop
+    return root
+
+
+def plugin(root: Path) -> Path:
+    """The counting plug-in, compiled if this version of its source was not yet.
+
+    Raises:
+        InputError: the compiler's last line.
+        OutputError: the folder cannot be written.
+    """
+    path = root.absolute() / f"block_counts-{sha256_of(_SOURCE)[:12]}.so"
+    if not path.is_file():
+        with replacing(path) as temporary:
+            compile_plugin(temporary)
+    return path
 
 
 def compile_plugin(path: Path) -> None:
-    """Compile the plug-in to ``path``; only a C compiler is needed.
+    """Compile the plug-in to ``path``, warnings being errors; only a C compiler is needed.
 
     Raises:
         InputError: the compiler's last line.
     """
-    warnings = ["-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror"]
-    files = ["-o", str(path), str(_SOURCES / "block_counts.c")]
-    _run(["cc", "-O2", *warnings, "-shared", "-fPIC", *files], "the plug-in does not compile")
+    # QEMU gives every callback arguments that it does not need.
+    warnings = ["-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter"]
+    files = ["-o", str(path), str(_SOURCE)]
+    run_tool(["cc", "-O2", *warnings, "-shared", "-fPIC", *files], "the plug-in does not compile")
 
 
-def _needs(tool: str) -> None:
-    if shutil.which(tool) is None:
-        package = {"qemu-aarch64": "qemu-user", "cc": "gcc", "setarch": "util-linux"}.get(tool)
-        hint = f"install the package {package}" if package else "this needs Debian or Ubuntu"
-        raise InputError(f"{tool} is not on PATH; {hint}")
+def _make(root: Path, progress: Progress) -> None:
+    downloads = root / "download"
+    if problem(root) is None:
+        progress(f"{root} is ready")
+    else:
+        (root / _DONE).unlink(missing_ok=True)
+        archives, packages = fetch_packages(downloads / "debian", progress)
+        wheels = fetch_wheels(downloads / "wheels", progress)
+        progress("unpacking")
+        unpack_packages(archives, packages, root / "guest")
+        unpack_wheels(wheels, root / "wheels")
+        listed = "".join(f"{package.sha256} {package.file}\n" for package in packages)
+        (root / "packages.txt").write_text(listed)
+    for cpu in CPUS.values():
+        _make_cpu_root(root, cpu)
+    progress("compiling the counting plug-in and starting Python on the emulated core")
+    _try(root)
+    (root / _DONE).write_text(_CONTENT)
+    shutil.rmtree(downloads, ignore_errors=True)
+    progress(f"ready: {root}")
 
 
-def _once(mark: Path, content: str, make: Callable[[], None]) -> None:
-    """Run ``make`` unless ``mark`` says that it was done for this very content."""
-    if mark.is_file() and mark.read_text() == content:
-        return
-    make()
-    mark.write_text(content)
+def _try(root: Path) -> None:
+    """Import every runtime on the emulated core, with the plug-in."""
+    cpu_root = root / "cpu" / DEFAULT_CPU
+    with tempfile.TemporaryDirectory() as name:
+        argument = f"{plugin(root)},out={Path(name) / 'counts'}"
+        qemu = ["qemu-aarch64", "-cpu", DEFAULT_CPU, "-L", str(cpu_root), "-plugin", argument]
+        python = [str(cpu_root / "usr" / "bin" / "python3.11"), "-B", "-s", "-S", "-c", _TRIAL]
+        environment = {**os.environ, "PYTHONPATH": "/opt/wheels", "ORT_DISABLE_TELEMETRY": "1"}
+        failure = "the arm64 system does not run"
+        if "ready" not in run_tool([*qemu, *python], failure, environment):
+            raise InputError(f"{failure}: Python on the emulated core printed nothing")
 
 
-def _unpack_debian(folder: Path, guest: Path) -> None:
-    """All of PACKAGES and their dependencies, by an apt that believes nothing is installed."""
-    apt = folder / "apt"
-    for name in ("lists", "archives/partial"):
-        (apt / name).mkdir(parents=True, exist_ok=True)
-    (apt / "status").write_text("")
-    settings = {
-        "APT::Architecture": "arm64",
-        "APT::Architectures": "arm64",
-        "APT::Install-Recommends": "false",
-        "APT::Sandbox::User": "",
-        "Dir::State": str(apt),
-        "Dir::State::status": str(apt / "status"),
-        "Dir::State::lists": str(apt / "lists"),
-        "Dir::Cache": str(apt),
-        "Dir::Cache::archives": str(apt / "archives"),
-    }
-    apt_get = ["apt-get", "-qq", *(f"-o{key}={value}" for key, value in settings.items())]
-    _run([*apt_get, "update"], "the list of arm64 packages cannot be had")
-    download = [*apt_get, "install", "--yes", "--download-only", *PACKAGES]
-    _run(download, "arm64 packages cannot be had")
-    shutil.rmtree(guest, ignore_errors=True)
-    (folder / "wheels.done").unlink(missing_ok=True)  # they were in there
-    guest.mkdir(parents=True)
-    for package in sorted((apt / "archives").glob("*.deb")):
-        _run(["dpkg-deb", "-x", str(package), str(guest)], f"{package.name} cannot be unpacked")
-    shutil.rmtree(apt)
+@contextmanager
+def _alone(root: Path, progress: Progress) -> Iterator[None]:
+    """Two set-ups of one folder would unpack over one another."""
+    import fcntl  # Windows has none; importing this module must work there
+
+    with (root / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress("waiting for another set-up of the same folder")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
-def _unpack_wheels(folder: Path, guest: Path) -> None:
-    wheels = guest / "opt" / "wheels"
-    shutil.rmtree(wheels, ignore_errors=True)
-    wheels.mkdir(parents=True)
-    platforms = [f"--platform={platform}_aarch64" for platform in _PLATFORMS]
-    target = ["--only-binary=:all:", "--no-deps", "--python-version=3.11", "--implementation=cp"]
-    pip = [sys.executable, "-m", "pip", "--quiet", "download", *target, *platforms]
-    with tempfile.TemporaryDirectory(dir=folder) as downloaded:
-        _run([*pip, "--dest", downloaded, *WHEELS], "arm64 wheels cannot be had")
-        for wheel in sorted(Path(downloaded).glob("*.whl")):
-            with zipfile.ZipFile(wheel) as archive:
-                archive.extractall(wheels)
-
-
-def _make_cpu_root(folder: Path, cpu: Cpu) -> None:
-    root = folder / "cpu" / cpu.name
-    shutil.rmtree(root, ignore_errors=True)
-    (root / "proc").mkdir(parents=True)
-    (root / "proc" / "cpuinfo").write_text(cpu.cpuinfo())
+def _make_cpu_root(root: Path, cpu: Cpu) -> None:
+    cpu_root = root / "cpu" / cpu.name
+    shutil.rmtree(cpu_root, ignore_errors=True)
+    (cpu_root / "proc").mkdir(parents=True)
+    (cpu_root / "proc" / "cpuinfo").write_text(cpu.cpuinfo())
     # One core, whatever the host has: its number must not enter the count.
-    system = root / "sys" / "devices" / "system" / "cpu"
+    system = cpu_root / "sys" / "devices" / "system" / "cpu"
     system.mkdir(parents=True)
     for name in ("possible", "present", "online"):
         (system / name).write_text("0\n")
     (system / "kernel_max").write_text("0\n")
-    for entry in sorted((folder / "guest").iterdir()):
-        (root / entry.name).symlink_to(Path("..", "..", "guest", entry.name))
-
-
-def _run(command: list[str], failure: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
-        raise InputError(f"{failure}: {lines[-1] if lines else f'exit code {done.returncode}'}")
+    for entry in sorted((root / "guest").iterdir()):
+        if entry.name not in ("proc", "sys", "opt"):
+            (cpu_root / entry.name).symlink_to(Path("..", "..", "guest", entry.name))
+    (cpu_root / "opt").mkdir()
+    (cpu_root / "opt" / "wheels").symlink_to(Path("..", "..", "..", "wheels"))

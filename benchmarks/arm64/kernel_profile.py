@@ -1,21 +1,17 @@
-"""From counts per block to counts per function, and per operator where XNNPACK runs them."""
+"""From counts per block to counts per function of the runtime's libraries."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
 from bisect import bisect_right
-from collections import Counter
-from collections.abc import Iterable
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from egeunet.benchmarks.arm64.emulator import Blocks
+from egeunet.benchmarks.arm64.counts import Blocks, Mix, sum_of
 from egeunet.benchmarks.arm64.symbols import ElfFile
-
-#: XNNPACK comes here once for every operator of its graph.
-OPERATOR_ENTRY = "xnn_run_operator_with_index"
 
 
 @dataclass(frozen=True)
@@ -24,7 +20,12 @@ class Row:
 
     file: str
     function: str
-    instructions: int
+    mix: Mix
+
+    @property
+    def instructions(self) -> int:
+        """Of all classes."""
+        return self.mix.total
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,15 @@ class AddressMap:
         self._starts = [mapping.start for mapping in self._mappings]
         self._debug = debug
         self._files: dict[Path, ElfFile] = {}
+        self._known: dict[int, tuple[str, str]] = {}
 
     def function_at(self, address: int) -> tuple[str, str]:
         """(file name, function) of an address; ("?", its page) outside every file."""
+        if address not in self._known:
+            self._known[address] = self._look_up(address)
+        return self._known[address]
+
+    def _look_up(self, address: int) -> tuple[str, str]:
         index = bisect_right(self._starts, address) - 1
         mapping = self._mappings[index] if index >= 0 else None
         if mapping is None or address >= mapping.end:
@@ -59,14 +66,15 @@ class AddressMap:
         linked = elf.address_of_offset(address - mapping.start + mapping.offset)
         return elf.name, elf.function_at(linked)
 
-    def find(self, symbol: str) -> int | None:
-        """Where a function of a mapped shared library lies in this run, or None."""
+    def find(self, symbol: str) -> tuple[int, int] | None:
+        """Where a function of a mapped library lies in this run (start, end), or None."""
         for path in dict.fromkeys(m.file for m in self._mappings if ".so" in m.file.name):
-            offset = self._file(path).offset_of_symbol(symbol)
-            if offset is not None:
-                for m in self._mappings:
-                    if m.file == path and m.offset <= offset < m.offset + m.end - m.start:
-                        return m.start + offset - m.offset
+            place = self._file(path).place_of_symbol(symbol)
+            for m in self._mappings if place else ():
+                offset, size = place or (0, 0)
+                if m.file == path and m.offset <= offset < m.offset + m.end - m.start:
+                    start = m.start + offset - m.offset
+                    return start, start + size
         return None
 
     def _file(self, path: Path) -> ElfFile:
@@ -77,19 +85,11 @@ class AddressMap:
 
 def rows_of(blocks: Blocks, addresses: AddressMap) -> list[Row]:
     """Counts per function, greatest first; they add up to all of ``blocks``."""
-    counts: Counter[tuple[str, str]] = Counter()
-    for address, instructions in blocks.items():
-        counts[addresses.function_at(address)] += instructions
-    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return [Row(file, function, n) for (file, function), n in ordered]
-
-
-def total_of(parts: Iterable[Blocks]) -> Blocks:
-    """One table from several."""
-    total: Counter[int] = Counter()
-    for part in parts:
-        total.update(part)
-    return dict(total)
+    mixes: defaultdict[tuple[str, str], list[Mix]] = defaultdict(list)
+    for address, mix in blocks.items():
+        mixes[addresses.function_at(address)].append(mix)
+    rows = [Row(*place, sum_of(counted)) for place, counted in mixes.items()]
+    return sorted(rows, key=lambda row: (-row.instructions, row.file, row.function))
 
 
 def readable(names: list[str]) -> dict[str, str]:

@@ -76,13 +76,13 @@ class ElfFile:
                 return address + offset - start
         raise InputError(f"{self.name}: no code at file offset {offset:#x}")
 
-    def offset_of_symbol(self, name: str) -> int | None:
-        """File offset of the function of that name, or None."""
+    def place_of_symbol(self, name: str) -> tuple[int, int] | None:
+        """File offset and size of the function of that name, or None."""
         for function in self._named:
             if function.name == name:
                 for start, size, address in self._segments:
                     if address <= function.start < address + size:
-                        return start + function.start - address
+                        return start + function.start - address, function.end - function.start
         return None
 
     def function_at(self, address: int) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from egeunet.benchmarks.arm64.counts import Mix
 from egeunet.benchmarks.arm64.kernel_profile import AddressMap, Row, rows_of
 from egeunet.benchmarks.arm64.symbols import ElfFile
 from egeunet.model.errors import InputError
@@ -23,7 +24,7 @@ __attribute__((noinline)) int shown(int x) { return hidden(x) + hidden(x + 1); }
 def _tool(name: str) -> str:
     path = shutil.which(name)
     if path is None or sys.byteorder != "little":
-        pytest.skip(f"{name} is not installed, or the host is big-endian")
+        pytest.skip(f"SKIPPED LOUDLY: {name} is absent, or the host is big-endian")
     return path
 
 
@@ -69,19 +70,20 @@ def test_a_detached_debug_file_gives_the_names_back(library: Path, tmp_path: Pat
 
 def test_rows_add_up_and_are_sorted(library: Path) -> None:
     elf = ElfFile(library)
-    offset = elf.offset_of_symbol("shown")
-    assert offset is not None
+    offset, size = elf.place_of_symbol("shown") or (0, 0)
+    assert offset and size and elf.place_of_symbol("absent") is None
     base = 0x5500000000
     loaded = {"range": f"{base:x}-{base + 0x100000:x}", "offset": "0", "file": str(library)}
     addresses = AddressMap([loaded], Path("/nowhere"))
-    entry = addresses.find("shown")
-    assert entry == base + offset
-    hidden = base + (elf.offset_of_symbol("hidden") or 0)
-    rows = rows_of({entry: 5, entry + 1: 6, hidden: 30, 0x10: 1}, addresses)
-    assert rows == [
-        Row("libtwo.so", "hidden", 30),
-        Row("libtwo.so", "shown", 11),
-        Row("?", "page 0000", 1),
+    assert addresses.find("shown") == (base + offset, base + offset + size)
+    assert addresses.find("absent") is None
+    entry = base + offset
+    hidden = base + (elf.place_of_symbol("hidden") or (0, 0))[0]
+    blocks = {entry: Mix(simd=5), entry + 1: Mix(other=6), hidden: Mix(30), 0x10: Mix(1)}
+    assert rows_of(blocks, addresses) == [
+        Row("libtwo.so", "hidden", Mix(dot_product=30)),
+        Row("libtwo.so", "shown", Mix(simd=5, other=6)),
+        Row("?", "page 0000", Mix(dot_product=1)),
     ]
 
 

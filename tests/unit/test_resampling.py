@@ -60,3 +60,16 @@ def test_inference_keeps_the_operator_that_converters_know() -> None:
     with torch.profiler.profile() as profile:
         resize(x.requires_grad_(), (16, 16))
     assert any("egeunet" in event.key for event in profile.key_averages())
+
+
+def test_an_exported_program_holds_torchs_own_resize() -> None:
+    class Doubled(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gain = torch.nn.Parameter(torch.ones(()))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return resize(x * self.gain, (16, 16))
+
+    program = torch.export.export(Doubled(), (torch.rand(1, 2, 8, 8),))
+    assert "upsample_bilinear2d" in str(program.graph) and "egeunet" not in str(program.graph)

@@ -21,6 +21,15 @@ _PACKAGES = (
     "coremltools",
     "onnxruntime",
     "ai-edge-litert",
+    # what the peers of egeunet-bench are made with
+    "litert-torch",
+    "ai-edge-quantizer",
+    "onnxscript",
+    "ncnn",
+    "pnnx",
+    "MNN",
+    "openvino",
+    "executorch",
 )
 
 

@@ -19,6 +19,7 @@ _EXAMPLES = """\
 examples:
   egeunet-export --format tflite --int8
   egeunet-export --format tflite --int8 --calibration my_photos/ --out build
+  egeunet-export --format tflite --int8 --recipe recipe.json --target-bytes 120000
   egeunet-export --format onnx --weights my_weights.pth --size 320
   egeunet-export --format all
 """
@@ -39,6 +40,8 @@ def parser() -> Parser:
     p.add_argument("--optimize", metavar="O", default="speed", help="speed (default) or size")
     p.add_argument("--io", metavar="T", help=f"type of input and output: {', '.join(IO_TYPES)}")
     p.add_argument("--calibration", type=Path, metavar="DIR", help="images for --int8")
+    p.add_argument("--recipe", type=Path, metavar="F", help="--int8 as egeunet-quantize found it")
+    p.add_argument("--target-bytes", type=int, metavar="N", help="exit with 1 if a file is larger")
     p.add_argument("--out", type=Path, default=Path("build"), metavar="DIR", help="default: build")
     p.add_argument("--metadata", metavar="M", help=f"in a .tflite: {', '.join(METADATA)} "
                    "(default: full with float input, for MediaPipe; else contract)")  # fmt: skip
@@ -57,13 +60,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{kind.name:8} *{kind.suffix:11} {', '.join(kind.precisions)}")
         return 0
     from egeunet.export.explain import explanation_of
-    from egeunet.export.exporter import run_export
+    from egeunet.export.exporter import require_target, run_export
 
+    artifacts = []
     for request in _requests(options):
         artifact = run_export(request)
+        artifacts.append(artifact)
         _print(artifact)
         if options.explain:
             print(explanation_of(artifact.path))
+    require_target(artifacts, options.target_bytes)
     return 0
 
 
@@ -80,7 +86,8 @@ def _requests(options: argparse.Namespace) -> list[ExportRequest]:
         pairs = [(k.name, p) for k in kinds for p in k.precisions if precision in (None, p)]
     rest = {"weights": options.weights, "out": options.out, "io": options.io, "size": options.size,
             "optimize": options.optimize, "batch": options.batch, "dynamic": options.dynamic,
-            "calibration": options.calibration, "check": not options.no_check}  # fmt: skip
+            "calibration": options.calibration, "check": not options.no_check,
+            "recipe": options.recipe, "target_bytes": options.target_bytes}  # fmt: skip
     # With --format all it is for the one format that has the choice.
     metadata = {kind.name: options.metadata for kind in kinds}
     if options.format == "all":

@@ -7,6 +7,8 @@ Exact rewrites, each proved by tests/unit/test_deploy.py against the reference:
 - the Hadamard gates are folded to constants for the fixed input size: they depend
   on parameters only (bit-exact); with ``optimize="size"`` a gate map that is larger than
   twice its grid is made from the grid when the file is run
+- nothing but the final 1x1 convolution reads the sum of the last decoder map and GAB1: it is
+  taken through the sum and multiplied into GAB1's own last convolution
 - everything is NHWC, so that no runtime for phones needs a transpose
 """
 
@@ -21,7 +23,7 @@ from egeunet.export.graph import Graph, GraphBuilder
 from egeunet.model.contract import ModelContract
 from egeunet.model.egeunet import EGEUNet
 from egeunet.model.errors import InputError
-from egeunet.model.layers import DILATIONS, GAB, GHPA, ChannelLayerNorm
+from egeunet.model.layers import DILATIONS, GAB, GHPA, ChannelLayerNorm, DepthwiseSeparable
 
 
 def build_deploy_graph(
@@ -77,10 +79,14 @@ class Translator:
             x = self.up(getattr(model, b.scope)[0], norm, x, 1 if step == 1 else 2)
             skip = skips[5 - step]
             if model.config.bridge:
-                guided = model.config.deep_supervision
-                mask = getattr(model, f"gt_conv{step}")[0] if guided else None
+                mask = getattr(model, f"gt_conv{step}")[0] if model.config.guided else None
                 b.scope = f"GAB{6 - step}"
-                skip = self.bridge(getattr(model, b.scope), deep, skip, x, mask)
+                module = getattr(model, b.scope)
+                if step == 5:
+                    logits = self.bridge_logits(module, model.final, deep, skip, x, mask)
+                    b.scope = "final"
+                    return b.resize(b.add(self.conv(model.final, x), logits), height, width)
+                skip = self.bridge(module, deep, skip, x, mask)
             deep = skip
             x = b.add(x, skip)
         b.scope = "final"
@@ -98,8 +104,13 @@ class Translator:
         return b.elementwise("gelu", b.resize(x, scale * b.shape(x)[1], scale * b.shape(x)[2]))
 
     def block(self, module: nn.Module, x: str) -> str:
-        """A GHPA or a plain 3x3 convolution."""
-        return self.ghpa(module, x) if isinstance(module, GHPA) else self.conv(module, x)
+        """A GHPA, or what an ablation has in its place."""
+        if isinstance(module, GHPA):
+            return self.ghpa(module, x)
+        if isinstance(module, DepthwiseSeparable):
+            x = self.b.elementwise("gelu", self.conv(module.ldw[0], x))
+            return self.conv(module.ldw[2], x)
+        return self.conv(module, x)
 
     def conv(self, module: nn.Module, x: str) -> str:
         """A plain or depthwise convolution with bias."""
@@ -140,6 +151,24 @@ class Translator:
 
     def bridge(self, module: GAB, deep: str, skip: str, x: str, mask: nn.Conv2d | None) -> str:
         """Group Aggregation Bridge; ``mask`` makes its guiding logits from ``x``."""
+        return self.conv(module.tail_conv[1], self.tail_norm(module, deep, skip, x, mask))
+
+    def bridge_logits(
+        self, module: GAB, final: nn.Conv2d, deep: str, skip: str, x: str, mask: nn.Conv2d | None
+    ) -> str:
+        """What ``final`` makes of the bridge's result, without its bias."""
+        kernel, bias = behind(module.tail_conv[1], final)
+        return self.b.conv2d(self.tail_norm(module, deep, skip, x, mask), kernel, bias)
+
+    def tail_norm(self, module: GAB, deep: str, skip: str, x: str, mask: nn.Conv2d | None) -> str:
+        """A bridge up to its last LayerNorm."""
+        mixed = self.branches(module, deep, skip, x, mask)
+        return self.layer_norm(module.tail_conv[0], self.b.concat(mixed))
+
+    def branches(
+        self, module: GAB, deep: str, skip: str, x: str, mask: nn.Conv2d | None
+    ) -> list[str]:
+        """The results of a bridge's four dilated convolutions."""
         b = self.b
         height, width = b.shape(skip)[1:3]
         guide = [] if mask is None else [self.conv(mask, x)]
@@ -149,7 +178,7 @@ class Translator:
         for branch, from_deep, from_skip in parts:
             joined = b.concat([from_deep, from_skip, *guide])
             mixed.append(self.conv(branch[1], self.layer_norm(branch[0], joined)))
-        return self.conv(module.tail_conv[1], self.layer_norm(module.tail_conv[0], b.concat(mixed)))
+        return mixed
 
     def layer_norm(self, module: nn.Module, x: str) -> str:
         """LayerNorm over channels, whole."""
@@ -172,6 +201,13 @@ def convolution_arrays(
     if module.groups == 1:
         return weight.transpose(0, 2, 3, 1).copy(), bias, None
     return weight.transpose(1, 2, 3, 0).copy(), bias, int(module.dilation[0])
+
+
+def behind(first: nn.Module, second: nn.Module) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Kernel (O, 1, 1, I) and bias of two 1x1 convolutions in a row, the second's bias left out."""
+    kernel, bias, _ = convolution_arrays(first)
+    outer = convolution_arrays(second)[0][:, 0, 0]
+    return np.tensordot(outer, kernel, 1).astype(np.float32), (outer @ bias).astype(np.float32)
 
 
 def as_array(tensor: Tensor) -> NDArray[np.float32]:

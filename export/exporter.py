@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from egeunet.export.registry import Format, find_format, find_precision
 from egeunet.export.report import describe_artifact
 from egeunet.export.request import Artifact, ExportRequest, Source
 from egeunet.model.atomic import explained, replacing, write_bytes
-from egeunet.model.errors import InputError, needs_extra
+from egeunet.model.errors import GateError, InputError, needs_extra
 from egeunet.model.packaged import shipped_weights
 
 
@@ -33,19 +34,22 @@ def export(
     metadata: str | None = None,
     batch: int = 1,
     dynamic: bool = False,
+    recipe: str | Path | None = None,
+    target_bytes: int | None = None,
 ) -> Artifact:
     """Make one file, ``out/egeunet_PRECISION.SUFFIX``, and its report beside it.
 
     Args:
         format: a name in :func:`egeunet.export.registry.formats`.
         precision: one that the format has; None = its first.
-        weights, out, io, size, optimize, calibration, check, metadata, batch, dynamic: see
-            :class:`ExportRequest`.
+        weights, out, io, size, optimize, calibration, check, metadata, batch, dynamic, recipe,
+            target_bytes: see :class:`ExportRequest`.
 
     Raises:
         InputError: a bad argument or input; nothing is written.
         GateError: the finished file differs from the reference by more than
-            gates.toml allows; it is not kept.
+            gates.toml allows; it is not kept. Or it is larger than ``target_bytes``; it is
+            kept.
     """
     kind = find_format(format)
     request = ExportRequest(
@@ -61,8 +65,12 @@ def export(
         metadata,
         batch,
         dynamic,
+        Path(recipe) if recipe is not None else None,
+        target_bytes,
     )
-    return run_export(request)
+    artifact = run_export(request)
+    require_target([artifact], request.target_bytes)
+    return artifact
 
 
 def run_export(request: ExportRequest) -> Artifact:
@@ -85,6 +93,26 @@ def run_export(request: ExportRequest) -> Artifact:
         report["parity"] = _parity(temporary, kind, source, request)
         write_bytes(report_path(path), (json.dumps(report, indent=2) + "\n").encode())
     return Artifact(path, report)
+
+
+def require_target(artifacts: Sequence[Artifact], target_bytes: int | None) -> None:
+    """Refuse finished files that are larger than was asked for; None asks for nothing.
+
+    Raises:
+        GateError: one is larger; it says how close each came, and that it was kept.
+    """
+    if target_bytes is None:
+        return
+    sizes = {artifact.path: int(artifact.report["bytes"]) for artifact in artifacts}
+    missed = [
+        f"{path} has {size:,} bytes, {size - target_bytes:,} ({size / target_bytes - 1:.1%}) more"
+        for path, size in sizes.items()
+        if size > target_bytes
+    ]
+    if missed:
+        raise GateError(
+            f"target of {target_bytes:,} bytes missed: {'; '.join(missed)}; kept all the same"
+        )
 
 
 def report_path(path: Path) -> Path:
@@ -114,6 +142,12 @@ def _graph(kind: Format, source: Source, request: ExportRequest) -> Graph:
         from egeunet.export.onnx.dynamic import build_dynamic_graph
 
         return build_dynamic_graph(source.model, source.contract)
+    if kind.name in ("onnx", "ort"):
+        from egeunet.export.onnx.form import build_onnx_graph
+
+        # An .onnx file's constants are folded when it is loaded: the small form costs no time.
+        optimize = "size" if kind.name == "onnx" else request.optimize
+        return build_onnx_graph(source.model, source.contract, optimize, request.batch)
     if kind.whole_norms:
         from egeunet.export.deploy import build_deploy_graph
 

@@ -14,7 +14,9 @@ _Operator = Callable[[Node, list[Tensor]], Tensor]
 _OPERATORS: dict[str, _Operator] = {}
 
 
-def _operator(name: str) -> Callable[[_Operator], _Operator]:
+def operator(name: str) -> Callable[[_Operator], _Operator]:
+    """Decorator: make a function (node, input tensors) -> output the operator ``name``."""
+
     def register(function: _Operator) -> _Operator:
         _OPERATORS[name] = function
         return function
@@ -56,7 +58,7 @@ def run_graph(graph: Graph, image_nhwc: Tensor) -> Tensor:
     return result
 
 
-@_operator("conv2d")
+@operator("conv2d")
 def _conv2d(node: Node, inputs: list[Tensor]) -> Tensor:
     x, weight, bias = inputs
     kernel = weight.permute(0, 3, 1, 2)  # OHWI -> OIHW
@@ -64,7 +66,7 @@ def _conv2d(node: Node, inputs: list[Tensor]) -> Tensor:
     return y.permute(0, 2, 3, 1)
 
 
-@_operator("depthwise_conv2d")
+@operator("depthwise_conv2d")
 def _depthwise_conv2d(node: Node, inputs: list[Tensor]) -> Tensor:
     x, weight, bias = inputs
     kernel = weight.permute(3, 0, 1, 2)  # 1HWC -> C1HW
@@ -76,47 +78,48 @@ def _depthwise_conv2d(node: Node, inputs: list[Tensor]) -> Tensor:
     return y.permute(0, 2, 3, 1)
 
 
-@_operator("layer_norm")
+@operator("layer_norm")
 def _layer_norm(node: Node, inputs: list[Tensor]) -> Tensor:
     x, gamma, beta = inputs
     return F.layer_norm(x, gamma.shape, gamma, beta, node.attributes["eps"])
 
 
-@_operator("group_norm")
+@operator("group_norm")
 def _group_norm(node: Node, inputs: list[Tensor]) -> Tensor:
     x, gamma, beta = inputs
     groups, eps = node.attributes["groups"], node.attributes["eps"]
     return F.group_norm(x.permute(0, 3, 1, 2), groups, gamma, beta, eps).permute(0, 2, 3, 1)
 
 
-@_operator("resize")
+@operator("resize")
 def _resize(node: Node, inputs: list[Tensor]) -> Tensor:
     size = (node.attributes["height"], node.attributes["width"])
     y = F.interpolate(inputs[0].permute(0, 3, 1, 2), size, mode="bilinear", align_corners=True)
     return y.permute(0, 2, 3, 1)
 
 
-@_operator("max_pool")
+@operator("max_pool")
 def _max_pool(node: Node, inputs: list[Tensor]) -> Tensor:
     return F.max_pool2d(inputs[0].permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
 
 
-@_operator("slice")
+@operator("slice")
 def _slice(node: Node, inputs: list[Tensor]) -> Tensor:
     begin, count = node.attributes["begin"], node.attributes["count"]
     return inputs[0][..., begin : begin + count]
 
 
-@_operator("mean")
+@operator("mean")
 def _mean(node: Node, inputs: list[Tensor]) -> Tensor:
     return inputs[0].mean(node.attributes["axes"], keepdim=True)
 
 
-_operator("add")(lambda node, inputs: inputs[0] + inputs[1])
-_operator("sub")(lambda node, inputs: inputs[0] - inputs[1])
-_operator("maximum")(lambda node, inputs: torch.maximum(inputs[0], inputs[1]))
-_operator("mul")(lambda node, inputs: inputs[0] * inputs[1])
-_operator("concat")(lambda node, inputs: torch.cat(inputs, dim=3))
-_operator("rsqrt")(lambda node, inputs: torch.rsqrt(inputs[0]))
-_operator("gelu")(lambda node, inputs: F.gelu(inputs[0]))
-_operator("sigmoid")(lambda node, inputs: torch.sigmoid(inputs[0]))
+operator("add")(lambda node, inputs: inputs[0] + inputs[1])
+operator("sub")(lambda node, inputs: inputs[0] - inputs[1])
+operator("maximum")(lambda node, inputs: torch.maximum(inputs[0], inputs[1]))
+operator("mul")(lambda node, inputs: inputs[0] * inputs[1])
+operator("affine")(lambda node, inputs: inputs[0] * inputs[1] + inputs[2])
+operator("concat")(lambda node, inputs: torch.cat(inputs, dim=3))
+operator("rsqrt")(lambda node, inputs: torch.rsqrt(inputs[0]))
+operator("gelu")(lambda node, inputs: F.gelu(inputs[0]))
+operator("sigmoid")(lambda node, inputs: torch.sigmoid(inputs[0]))

@@ -39,6 +39,8 @@ class ExportRequest:
         batch: images that the file takes a run.
         dynamic: the file takes any batch and any sides that are multiples of 32; its contract
             says ``size`` all the same.
+        recipe: a file of egeunet-quantize that says how int8 is made; None = the default way.
+        target_bytes: what the file shall be no larger than; None = nothing is asked for.
 
     Raises:
         InputError: for values that contradict each other.
@@ -56,6 +58,8 @@ class ExportRequest:
     metadata: str | None = None
     batch: int = 1
     dynamic: bool = False
+    recipe: Path | None = None
+    target_bytes: int | None = None
 
     def __post_init__(self) -> None:
         if self.io is not None and self.io not in IO_TYPES:
@@ -77,6 +81,12 @@ class ExportRequest:
             raise InputError(f"--io {self.io} needs --int8, not precision {self.precision}")
         if not integer and self.calibration is not None:
             raise InputError(f"--calibration is for --int8, not for precision {self.precision}")
+        if not integer and self.recipe is not None:
+            raise InputError(f"--recipe is for --int8, not for precision {self.precision}")
+        if self.recipe is not None and self.calibration is not None:
+            raise InputError("--recipe has its own calibration; leave --calibration out")
+        if self.target_bytes is not None and self.target_bytes < 1:
+            raise InputError(f"--target-bytes must be 1 or more, got {self.target_bytes}")
         self._check_shape()
 
     def _check_shape(self) -> None:

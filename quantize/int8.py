@@ -18,6 +18,7 @@ from egeunet.model.errors import InputError
 from egeunet.quantize.calibration import Calibration
 
 IO_TYPES = ("uint8", "int8", "float32")
+KERNEL_SCALES = ("channel", "tensor")
 #: Operators that only move or pick values: their output has their inputs' scale.
 _SAME_SCALE = ("slice", "max_pool", "resize", "concat", "maximum")
 #: LOGISTIC's output scale is fixed by the specification.
@@ -35,6 +36,7 @@ def quantize_int8(
     contract: ModelContract,
     io: str = "uint8",
     keep_float: Collection[str] = (),
+    kernel_scales: str = "channel",
 ) -> Graph:
     """The graph with integer arithmetic throughout.
 
@@ -45,10 +47,15 @@ def quantize_int8(
         io: type of the file's input and output; ``float32`` adds a QUANTIZE and a
             DEQUANTIZE, ``uint8`` two QUANTIZE that only shift the zero point.
         keep_float: outputs of the nodes that are computed in float32.
+        kernel_scales: ``channel``, or ``tensor`` for one scale a kernel (12 bytes less per
+            output channel); those of depthwise convolutions are per channel in any case.
 
     Raises:
-        InputError: an unknown ``io``, or a calibration of another graph.
+        InputError: an unknown ``io`` or ``kernel_scales``, or a calibration of another graph.
     """
+    if kernel_scales not in KERNEL_SCALES:
+        known = " or ".join(KERNEL_SCALES)
+        raise InputError(f"kernel_scales must be {known}, got {kernel_scales!r}")
     if io not in IO_TYPES:
         raise InputError(f"io must be one of {', '.join(IO_TYPES)}, got {io!r}")
     expected = {graph.input, *(node.output for node in graph.nodes)}
@@ -58,7 +65,8 @@ def quantize_int8(
             f"calibration of another graph: it lacks {len(lacking)} of the {len(expected)} "
             f"activations and has {len(foreign)} others; calibrate again"
         )
-    return _Quantizer(graph, calibration, contract, io, frozenset(keep_float)).run()
+    per_tensor = kernel_scales == "tensor"
+    return _Quantizer(graph, calibration, contract, io, frozenset(keep_float), per_tensor).run()
 
 
 def asymmetric(low: float, high: float) -> Quantization:
@@ -89,13 +97,17 @@ class _Quantizer:
         contract: ModelContract,
         io: str,
         keep_float: frozenset[str],
+        per_tensor: bool,
     ) -> None:
         self.graph, self.io, self.keep_float = graph, io, keep_float
+        self.per_tensor = per_tensor
         self.scales = _activation_scales(graph, calibration)
         unit = contract.normalization == "unit"
         self.pixel_scale = 1 / 255 if unit else 1.0
         self.scales[graph.input] = Quantization.per_tensor(self.pixel_scale, -128)
-        self.scales[graph.output] = _PROBABILITY
+        for node in graph.nodes:
+            if node.op == "sigmoid":
+                self.scales[node.output] = _PROBABILITY
         self.b = GraphBuilder(graph.values[graph.input].shape, graph.input)
         self.names: dict[tuple[str, str], str] = {}  # (value, dtype) -> new value
 
@@ -163,8 +175,13 @@ class _Quantizer:
         real_bias = _data(self.graph.values[bias])
         # Beside a tiny kernel a bias would overflow: the channel gets a coarser scale.
         least = np.abs(real_bias) / (step * _BIAS_UNITS)
-        axis = 0 if node.op == "conv2d" else 3
-        kernel, quantization = symmetric(_data(self.graph.values[weight]), axis, least)
+        axis, real_kernel = 0 if node.op == "conv2d" else 3, _data(self.graph.values[weight])
+        common = self.per_tensor and node.op == "conv2d"
+        if common:
+            least = np.maximum(least, np.abs(real_kernel).max() / 127).max(keepdims=True)
+        kernel, quantization = symmetric(real_kernel, axis, least)
+        if common:
+            quantization = Quantization.per_tensor(float(quantization.scale[0]), 0)
         scale = step * quantization.scale
         quantized_bias = np.round(real_bias / scale).astype(np.int32)
         bias_quantization = Quantization(scale.astype(np.float32), np.zeros(len(scale), np.int64))

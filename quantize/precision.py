@@ -17,6 +17,8 @@ from egeunet.model.contract import ModelContract
 from egeunet.model.errors import InputError
 from egeunet.quantize.calibration import Calibration, calibrate
 from egeunet.quantize.int8 import quantize_int8
+from egeunet.quantize.range_methods import RangeMethod
+from egeunet.quantize.recipes import prepared_by_recipe
 
 if TYPE_CHECKING:
     from egeunet.model.data.dataset import Sample
@@ -29,6 +31,20 @@ _SYNTHETIC_SEED = 2000
 
 
 def int8(graph: Graph, source: Source, request: ExportRequest) -> Prepared:
+    """What ``--recipe`` says (see recipes.py), else post-training quantization.
+
+    Raises:
+        InputError: a recipe or a calibration that is not for this export.
+    """
+    if request.recipe is not None:
+        return prepared_by_recipe(request.recipe, graph, source, request)
+    calibration = calibration_for(graph, source, request.calibration)
+    return int8_of(graph, calibration, source, request)
+
+
+def int8_of(
+    graph: Graph, calibration: Calibration, source: Source, request: ExportRequest
+) -> Prepared:
     """Static post-training quantization; GroupNorms and RSQRT stay in float32.
 
     The ten GroupNorms lose three points of IoU in int8 and the 37 LayerNorms a tenth of
@@ -36,30 +52,36 @@ def int8(graph: Graph, source: Source, request: ExportRequest) -> Prepared:
     (docs/decisions.md). Both are computed in float32 between a DEQUANTIZE and a QUANTIZE,
     and the report says how many operators that leaves.
     """
-    calibration = calibration_for(graph, source, request.calibration)
     kept = [
         node.output
         for node in graph.nodes
         if node.op == "rsqrt" or node.scope.endswith("/group_norm")
     ]
     quantized = quantize_int8(graph, calibration, source.contract, request.io_type, kept)
-    details = {"calibration": calibration.source, "calibration_images": calibration.images}
-    return Prepared(quantized, details)
+    return Prepared(quantized, calibration.summary())
 
 
-def calibration_for(graph: Graph, source: Source, folder: Path | None) -> Calibration:
+def calibration_for(
+    graph: Graph,
+    source: Source,
+    folder: Path | None,
+    method: RangeMethod = RangeMethod(),  # noqa: B008 - frozen
+) -> Calibration:
     """Ranges from a folder's images, else the shipped ones if they are of this graph and
     these weights, else from synthetic pictures; which it was is in ``.source``."""
-    contract = source.contract
+    contract, ids = source.contract, []
     if folder is not None:
         samples = representative_samples(folder)
         name, images = f"{len(samples)} images of {folder.name}", _images(samples, contract)
+        ids = [sample.id for sample in samples]
     else:
         for shipped in shipped_calibrations():
             if shipped.matches(graph, source.sha256):
                 return shipped
         name, images = "synthetic images", _synthetic_images(contract)
-    return calibrate(graph, contract, images, source=name, weights_sha256=source.sha256)
+    return calibrate(
+        graph, contract, images, source=name, weights_sha256=source.sha256, method=method, ids=ids
+    )
 
 
 def shipped_calibrations() -> list[Calibration]:

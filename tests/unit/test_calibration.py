@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from egeunet.export.graph import Graph, GraphBuilder
 from egeunet.model import ModelContract
 from egeunet.model.errors import InputError
-from egeunet.quantize.calibration import Calibration, calibrate
+from egeunet.quantize.calibration import KIND, Calibration, calibrate, ids_sha256
+from egeunet.quantize.range_methods import RangeMethod
 
 CONTRACT = ModelContract(32, 64)
 RANGES = {"image": (0.0, 1.0), "v1": (-2.5, 3.25)}
@@ -109,6 +110,41 @@ def test_matches_its_weights_and_its_graph_only() -> None:
     assert not calibration().matches(graph(), "ab")  # recorded by nobody knows what
 
 
+def test_the_manifest_says_how_and_on_which_images() -> None:
+    images = [image(0, 255), image(51, 153)]
+    method = RangeMethod("percentile", 99)
+    found = calibrate(
+        graph(), CONTRACT, images, source="tests", weights_sha256="ab", method=method,
+        ids=["b", "a"],
+    )  # fmt: skip
+    assert found.method == "percentile 99" and found.ids_sha256 == ids_sha256(["a", "b"])
+    assert found.summary() == {
+        "calibration": "tests", "calibration_images": 2, "calibration_method": "percentile 99"
+    }  # fmt: skip
+    plain = record(images)
+    assert (plain.method, plain.ids_sha256) == ("min-max", "")
+    # One pixel of 6,144 is cut off, so the range is that of the even ones: 0 to 51.
+    assert found.ranges["image"] == pytest.approx((0, 0.2), abs=1e-3)
+
+
+def test_hashes_tell_calibrations_and_images_apart() -> None:
+    assert ids_sha256(["a", "b"]) == ids_sha256(["b", "a"]) != ids_sha256(["ab"])
+    same, other = calibration(), calibration(ranges={**RANGES, "v1": (-2.5, 3.5)})
+    assert same.sha256() == calibration().sha256() != other.sha256()
+    assert same.sha256() != calibration(method="mse").sha256()
+
+
+def test_a_file_of_an_older_version(tmp_path: Path) -> None:
+    """The shipped ones are: without kind, method and hash of the images."""
+    path = tmp_path / "c.json"
+    calibration().save(path)
+    values = json.loads(path.read_text())
+    assert values.pop("kind") == KIND
+    del values["method"], values["ids_sha256"]
+    path.write_text(json.dumps(values))
+    assert Calibration.load(path) == calibration()
+
+
 finite = st.floats(allow_nan=False, allow_infinity=False)
 
 
@@ -149,6 +185,7 @@ def test_a_corrupted_file(tmp_path: Path, text: str) -> None:
         {"ranges": {"v1": ["low", 1]}}, {"ranges": {"v1": [float("nan"), 1]}},
         {"ranges": {"v1": [0, float("inf")]}}, {"ranges": {"v1": [2, 1]}}, {"images": 0},
         {"images": "3"}, {"height": -32}, {"width": None}, {"more": 1},
+        {"method": 3}, {"ids_sha256": None}, {"kind": "egeunet mixed int8 recipe"},
     ],
     ids=str,
 )  # fmt: skip

@@ -71,7 +71,11 @@ def test_report(weights: Path, tmp_path: Path, precision: str) -> None:
     assert str(tmp_path) not in json.dumps(report)
     if precision == "int8":
         assert report["io"] == "uint8"
-        assert report["details"] == {"calibration": "synthetic images", "calibration_images": 4}
+        assert report["details"] == {
+            "calibration": "synthetic images",
+            "calibration_images": 4,
+            "calibration_method": "min-max",
+        }
         assert 0 < report["float_operators"] < report["operators"]
     else:
         assert report["float_operators"] == report["operators"] - report["ops"].get("dequantize", 0)

@@ -56,7 +56,11 @@ def test_int8_is_calibrated_on_the_folder_that_is_given(
     report = export(
         "tflite", "int8", weights=weights, out=tmp_path / "o", calibration=photos, check=False
     ).report
-    assert report["details"] == {"calibration": "3 images of photos", "calibration_images": 3}
+    assert report["details"] == {
+        "calibration": "3 images of photos",
+        "calibration_images": 3,
+        "calibration_method": "min-max",
+    }
     assert seen[0].graph.values[seen[0].graph.input].dtype == "uint8"
 
 

@@ -1,0 +1,149 @@
+"""egeunet-quantize finetune: an int8 network without dynamic norms, distilled from the
+float reference."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from egeunet.model.errors import InputError, needs_extra
+
+if TYPE_CHECKING:
+    from egeunet.export.request import Source
+    from egeunet.model.data.prepared import PreparedData
+    from egeunet.quantize.finetune import Finetuner
+    from egeunet.quantize.finetune_plan import FinetunePlan
+
+COLUMNS = ("step", "phase", "epoch", "loss", "validation_iou", "mask_iou")
+EXAMPLES = """\
+examples:
+  egeunet-quantize finetune --data ISIC2017 --out build/static.safetensors
+  egeunet-quantize finetune --data ISIC2017 --out build/static.safetensors --resume
+  egeunet-quantize finetune --data ISIC2017 --out F --phases norms:8:2e-3 integer:8:3e-4
+"""
+
+
+def add_arguments(p: argparse.ArgumentParser) -> None:
+    """The command's own options."""
+    p.add_argument("--data", type=Path, required=True, metavar="DIR", help="images and masks")
+    p.add_argument("--out", type=Path, required=True, metavar="F", help="recipe (.safetensors)")
+    p.add_argument("--weights", type=Path, metavar="F", help="default: the shipped weights")
+    p.add_argument("--size", type=int, metavar="S", help="input side, 32 x n (default: contract's)")
+    p.add_argument("--resume", action="store_true", help="go on from the checkpoint in OUT.run/")
+    p.add_argument(
+        "--phases", nargs="+", metavar="K:E:R",
+        help="kind:epochs:rate, in order (default: norms:16:2e-3 float:8:5e-4 integer:16:3e-4)",
+    )  # fmt: skip
+    p.add_argument(
+        "--dense-bridges", type=int, nargs="*", metavar="L", help="levels 1 to 5 (default: 1)"
+    )
+    p.add_argument(
+        "--kernel-scales", metavar="S", help="channel, or tensor: a smaller file (default: tensor)"
+    )
+    p.add_argument(
+        "--gelu", metavar="G", help="table, or sigmoid: within XNNPACK (default: sigmoid)"
+    )
+    p.add_argument(
+        "--dynamic-norms", nargs="*", metavar="N", help="keep these, as ebn1 (needs --gelu table)"
+    )
+    p.add_argument("--batch", type=int, metavar="N", help="pictures a step (default: 8)")
+    p.add_argument("--seed", type=int, metavar="N", help="default: 0")
+    p.add_argument("--hold-out", type=int, default=15, metavar="K", help="each K-th validates")
+    p.add_argument("--limit", type=int, metavar="N", help="train on the first N pictures only")
+    p.add_argument("--no-compile", action="store_true", help="do not use torch.compile")
+    p.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Fine-tune and write the recipe; the run's checkpoint and log lie in OUT.run/."""
+    with needs_extra("torch"):
+        from egeunet.model.checkpoint import FILE_NAME
+        from egeunet.model.data.dataset import hold_out
+        from egeunet.model.pictures import Pictures
+        from egeunet.quantize.finetune import Finetuner
+    from egeunet.export.exporter import load_source
+    from egeunet.export.request import ExportRequest
+
+    plan = _plan(options)
+    if options.out.suffix != ".safetensors":
+        raise InputError(f"--out must end in .safetensors, got {options.out}")
+    folder = options.out.with_suffix(".run")
+    if (folder / FILE_NAME).exists() and not options.resume:
+        raise InputError(f"{folder} holds a run already; add --resume or choose another --out")
+    source = load_source(
+        ExportRequest("tflite", "int8", weights=options.weights, size=options.size)
+    )
+    data = _data(options, source)
+    training, validation = (data.select(part) for part in hold_out(data.ids, options.hold_out))
+    training = training.select(training.ids[: options.limit])
+    print(f"training on {len(training)} images, validating on {len(validation)}", file=sys.stderr)
+    finetuner = Finetuner(
+        plan,
+        source.model,
+        source.contract,
+        Pictures.from_arrays(training.images, training.masks),
+        Pictures.from_arrays(validation.images, validation.masks),
+        folder,
+        resume=options.resume,
+        compiled=not options.no_compile,
+        progress=not options.quiet,
+        on_validation=lambda state: write_curve(folder / "log.csv", state.log),
+    )
+    _finish(finetuner, source, options.out, f"{len(training)} images of {options.data.name}")
+    return 0
+
+
+def write_curve(path: Path, log: list[dict[str, Any]]) -> None:
+    """Write the log as CSV: one row per validation."""
+    from egeunet.model.atomic import write_bytes
+
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(log)
+    write_bytes(path, text.getvalue().encode())
+
+
+def _plan(options: argparse.Namespace) -> FinetunePlan:
+    from egeunet.quantize.finetune_plan import FinetunePlan, Phase
+    from egeunet.quantize.static_form import StaticForm
+
+    form = {
+        name: getattr(options, name)
+        for name in ("dense_bridges", "kernel_scales", "gelu", "dynamic_norms")
+    }
+    given = {
+        "phases": options.phases and tuple(Phase.parse(text) for text in options.phases),
+        "form": StaticForm(**{k: v for k, v in form.items() if v is not None}),
+        "batch": options.batch,
+        "seed": options.seed,
+    }
+    if options.limit is not None and options.limit < 1:
+        raise InputError(f"--limit must be 1 or more, got {options.limit}")
+    return FinetunePlan(**{k: v for k, v in given.items() if v is not None})
+
+
+def _data(options: argparse.Namespace, source: Source) -> PreparedData:
+    from egeunet.model.data.cache import load_prepared
+    from egeunet.model.data.dataset import KNOWN_LEAKS, without
+
+    contract = source.contract
+    data = load_prepared(options.data, contract.height, contract.width, progress=not options.quiet)
+    ids = data.split("train") if "train" in data.splits else data.ids
+    return data.select(without(ids, KNOWN_LEAKS))
+
+
+def _finish(finetuner: Finetuner, source: Source, out: Path, data: str) -> None:
+    from egeunet.quantize.finetune_result import finetuned_recipe
+
+    recipe = finetuned_recipe(finetuner, source.sha256, data)
+    recipe.save(out)
+    iou, agreement = recipe.details["validation_iou"], recipe.details["mask_iou"]
+    print(
+        f"{out}: validation IoU {iou:.4f} (reference {recipe.details['reference_iou']:.4f}), "
+        f"mask IoU with the reference {agreement:.4f}"
+    )

@@ -1,0 +1,241 @@
+"""Fine-tune a network with static norms, at last as its integer file computes; resumable."""
+
+from __future__ import annotations
+
+import copy
+import math
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from egeunet.model.checkpoint import TrainingState
+from egeunet.model.contract import ModelContract
+from egeunet.model.egeunet import EGEUNet
+from egeunet.model.errors import InputError
+from egeunet.model.pictures import Pictures
+from egeunet.quantize.averaging import average, copied, new_optimizer, plain
+from egeunet.quantize.distillation import Distillation
+from egeunet.quantize.finetune_networks import Networks
+from egeunet.quantize.finetune_plan import FinetunePlan, Phase
+from egeunet.quantize.finetune_validation import Validation, normalized
+from egeunet.quantize.taps import TappedNetwork
+from egeunet.quantize.trained_graph import TrainedGraph
+
+CHECKPOINT_SECONDS = 240.0
+#: Training pictures on which norms are fitted and first bounds recorded.
+_FITTED_ON = 32
+
+
+class Finetuner:
+    """One fine-tuning in one folder.
+
+    Args:
+        plan: what to do.
+        reference, contract: the float network, in eval mode, and its contract.
+        training, validation: pictures at the contract's size; the best averaged network
+            of the last phase is chosen on ``validation``.
+        folder: where ``checkpoint.pt`` lives.
+        resume: go on from the checkpoint instead of starting anew.
+        compiled: run the step through torch.compile (minutes once a phase, faster after).
+        on_validation: called after each, with the state.
+
+    Raises:
+        InputError: nothing to resume, or a checkpoint of another plan, network or data.
+    """
+
+    def __init__(
+        self,
+        plan: FinetunePlan,
+        reference: EGEUNet,
+        contract: ModelContract,
+        training: Pictures,
+        validation: Pictures,
+        folder: Path,
+        *,
+        resume: bool = False,
+        compiled: bool = True,
+        progress: bool = True,
+        on_validation: Callable[[TrainingState], None] | None = None,
+    ) -> None:
+        self.plan, self.contract, self.folder, self.progress = plan, contract, folder, progress
+        self.training, self.compiled, self.on_validation = training, compiled, on_validation
+        reference = copy.deepcopy(reference).eval().requires_grad_(False)
+        self.validation = Validation(reference, contract, validation)
+        steps = np.linspace(0, len(training.images) - 1, _FITTED_ON).astype(int)
+        samples = normalized(training.images[np.unique(steps)], contract)
+        self.networks = Networks(plan, reference, contract, samples)
+        teacher = TappedNetwork(copy.deepcopy(reference))
+        self.loss = Distillation(teacher, samples[:8], plan.truth, plan.maps)
+        self.state = TrainingState(plan.to_dict(), training.fingerprint(), 0, {}, {}, {})
+        self._stop_requested = False
+        if resume:
+            state = TrainingState.load(folder)
+            if state.data_fingerprint != self.state.data_fingerprint:
+                raise InputError(f"{folder}: its checkpoint was trained on other data")
+            if plain(state.recipe) != plain(self.state.recipe):
+                raise InputError(f"{folder}: its checkpoint follows another plan")
+            self.state = state
+
+    @property
+    def epoch_steps(self) -> int:
+        """Full batches only: the compiled step has one shape."""
+        return max(1, len(self.training.epoch) // self.plan.batch)
+
+    def run(self) -> TrainedGraph:
+        """Fine-tune to the end; a first Ctrl-C (or SIGTERM) stops after the running step.
+
+        Returns:
+            The best averaged network of the last phase, in integer mode.
+
+        Raises:
+            KeyboardInterrupt: when stopped, after the checkpoint has been written.
+            InputError: the loss is no longer finite; the checkpoint before is kept.
+            OutputError: ``folder`` cannot be written, which shows before the first step.
+        """
+        total = sum(phase.epochs for phase in self.plan.phases) * self.epoch_steps
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        handlers = {number: signal.signal(number, self._request_stop) for number in numbers}
+        hidden = None if self.progress else True  # None: a bar on a terminal only
+        averaged: nn.Module | None = None
+        first = 0
+        try:
+            with tqdm(total=total, initial=self.state.step, disable=hidden) as bar:
+                for phase in self.plan.phases:
+                    steps = phase.epochs * self.epoch_steps
+                    # A phase that ended where a run was stopped is loaded for the next one.
+                    if self.state.step <= first + steps:
+                        averaged = self._run_phase(phase, first, averaged, bar)
+                    first += steps
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        assert isinstance(averaged, TrainedGraph)
+        averaged.load_state_dict(self.state.best)
+        return averaged
+
+    def _run_phase(self, phase: Phase, first: int, before: nn.Module | None, bar: Any) -> nn.Module:
+        resumed = self.state.step > first
+        # What is resumed is loaded below; only its shape matters here.
+        model = self.networks.successor(phase, None if resumed else before)
+        averaged = copy.deepcopy(model)
+        optimizer = new_optimizer(model, self.plan.weight_decay)
+        if resumed:
+            try:
+                model.load_state_dict(self.state.model)
+                averaged.load_state_dict(self.state.averaged)
+                optimizer.load_state_dict(self.state.optimizer)
+            except (RuntimeError, ValueError, KeyError, TypeError) as error:
+                raise InputError(f"{self.folder}: its checkpoint is of another network") from error
+        else:
+            self.state.best, self.state.best_iou = {}, -1.0
+        model.train()
+        averaged.eval()
+        self._steps(phase, first, model, averaged, optimizer, bar)
+        return averaged
+
+    def _steps(
+        self,
+        phase: Phase,
+        first: int,
+        model: nn.Module,
+        averaged: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        bar: Any,
+    ) -> None:
+        plan, length = self.plan, self.epoch_steps
+        rates, losses = plan.rates(phase), self.state.epoch_losses
+
+        def loss_of(images: Tensor, masks: Tensor) -> Tensor:
+            return self.loss(model, images, masks)
+
+        if self.state.step == 0:  # a folder that cannot be written shows now
+            self._save(model, averaged, optimizer)
+        step_loss = torch.compile(loss_of) if self.compiled else loss_of
+        saved = time.monotonic()
+        for step in range(self.state.step, first + phase.epochs * length):
+            epoch, index = divmod(step - first, length)
+            # Order and augmentation depend on seed and position only: resume is exact.
+            order = np.random.default_rng([plan.seed, 1, first, epoch])
+            chosen = order.permutation(self.training.epoch)[index * plan.batch :][: plan.batch]
+            images, masks = self._batch(chosen, np.random.default_rng([plan.seed, 2, step]))
+            for group in optimizer.param_groups:
+                group["lr"] = rates.rate(step - first, phase.epochs * length)
+            optimizer.zero_grad()
+            loss = step_loss(images, masks)
+            loss.backward()
+            norm = nn.utils.clip_grad_norm_(model.parameters(), 5.0).item()
+            losses.append(loss.item())
+            if not math.isfinite(norm):  # nor is the loss; the weights still are
+                raise InputError(
+                    f"{self.folder}: loss {losses[-1]}, gradient {norm} at step {step}; "
+                    "fine-tune anew with a lower learning rate"
+                )
+            optimizer.step()
+            average(averaged, model, min(plan.ema, (1 + step - first) / (10 + step - first)))
+            self.state.step = step + 1
+            bar.update()
+            if index == length - 1:
+                mean_loss = float(np.mean(losses))
+                losses.clear()
+                self._end_epoch(phase, epoch, mean_loss, averaged, bar)
+            stopping = self._stop_requested
+            ended = step + 1 == first + phase.epochs * length
+            if stopping or ended or time.monotonic() - saved > CHECKPOINT_SECONDS:
+                self._save(model, averaged, optimizer)
+                saved = time.monotonic()
+            if stopping:
+                raise KeyboardInterrupt(
+                    f"{self.folder} has a checkpoint of step {self.state.step}, --resume goes on"
+                )
+
+    def _batch(self, chosen: Any, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        index = torch.from_numpy(chosen)
+        pictures = self.training
+        images, masks = pictures.images[index].float() / 255, pictures.masks[index].float()
+        images, masks = self.plan.augmentation(images, masks, rng)
+        images = normalized(images * 255, self.contract)
+        return images.contiguous(memory_format=torch.channels_last), masks.contiguous()
+
+    def _end_epoch(
+        self, phase: Phase, epoch: int, loss: float, averaged: nn.Module, bar: Any
+    ) -> None:
+        if (epoch + 1) % self.plan.validate_every and epoch + 1 < phase.epochs:
+            return
+        iou, agreement = self.validation(averaged)
+        self.state.log.append(
+            {
+                "step": self.state.step,
+                "phase": phase.kind,  # type: ignore[dict-item]
+                "epoch": epoch + 1,
+                "loss": loss,
+                "validation_iou": iou,
+                "mask_iou": agreement,
+            }
+        )
+        # Agreement with the reference is what the file is for, and it is less noisy than IoU.
+        if agreement > self.state.best_iou:
+            self.state.best_iou, self.state.best = agreement, copied(averaged)
+        bar.set_postfix(
+            phase=phase.kind, loss=f"{loss:.3f}", iou=f"{iou:.4f}", of=f"{agreement:.4f}"
+        )
+        if self.on_validation:
+            self.on_validation(self.state)
+
+    def _save(
+        self, model: nn.Module, averaged: nn.Module, optimizer: torch.optim.Optimizer
+    ) -> None:
+        self.state.model, self.state.averaged = copied(model), copied(averaged)
+        self.state.optimizer = optimizer.state_dict()
+        self.state.save(self.folder)
+
+    def _request_stop(self, *_: object) -> None:
+        if self._stop_requested:
+            raise KeyboardInterrupt(f"{self.folder} keeps the checkpoint before, --resume goes on")
+        self._stop_requested = True

@@ -1,0 +1,62 @@
+"""The network of each phase of a fine-tuning, made of what the phase before left."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from egeunet.model.contract import ModelContract
+from egeunet.model.egeunet import EGEUNet
+from egeunet.quantize.finetune_plan import FinetunePlan, Phase
+from egeunet.quantize.static_graph import build_static_graph, static_names
+from egeunet.quantize.static_norms import with_static_norms
+from egeunet.quantize.taps import TappedNetwork
+from egeunet.quantize.trained_graph import TrainedGraph
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Makes them.
+
+    Attributes:
+        plan, reference, contract: of the fine-tuning.
+        samples: (B, 3, H, W) float, normalized training images, on which norms are fitted
+            and first bounds recorded.
+    """
+
+    plan: FinetunePlan
+    reference: EGEUNet
+    contract: ModelContract
+    samples: Tensor
+
+    def successor(self, phase: Phase, before: nn.Module | None) -> nn.Module:
+        """The network that a phase starts with.
+
+        Args:
+            phase: the one to come.
+            before: the averaged network of the phase before; None = the reference with its
+                norms fitted.
+        """
+        model = copy.deepcopy(before) if before is not None else self.fitted()
+        if isinstance(model, TappedNetwork) and phase.kind != "norms":
+            model = self.folded(model.model)
+        if isinstance(model, TrainedGraph) and phase.kind == "integer" and not model.integer:
+            model.set_bounds(model.observe(self.samples))
+            model.integer = True
+        model.requires_grad_(True)
+        # torch's stubs do not know this overload of Module.to.
+        return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def fitted(self) -> TappedNetwork:
+        """The reference with static norms."""
+        names = static_names(self.reference, self.plan.form)
+        return TappedNetwork(with_static_norms(self.reference, names, self.samples))
+
+    def folded(self, model: EGEUNet) -> TrainedGraph:
+        """The graph of a network with static norms."""
+        static = build_static_graph(model.eval(), self.contract, self.plan.form)
+        unit = self.contract.normalization == "unit"
+        return TrainedGraph(static, 1 / 255 if unit else 1.0)

@@ -1,0 +1,114 @@
+"""What a fine-tuning does, as data."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from egeunet.model.augment import Augmentation
+from egeunet.model.errors import InputError
+from egeunet.model.recipe import Recipe, Stage
+from egeunet.quantize.static_form import StaticForm
+
+#: In this order: the network with static norms, whose statistics are the batch's while it
+#: trains; its folded graph in float; that graph as its integer file computes.
+KINDS = ("norms", "float", "integer")
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of the fine-tuning, with a warm-up and a cosine of its own.
+
+    Attributes:
+        kind: one of :data:`KINDS`.
+        epochs: passes over the training pictures.
+        learning_rate: AdamW's peak.
+    """
+
+    kind: str
+    epochs: int
+    learning_rate: float
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise InputError(f"a phase is one of {', '.join(KINDS)}, got {self.kind!r}")
+        if self.epochs < 1 or not 0 < self.learning_rate < 1:
+            raise InputError(
+                f"phase {self.kind} needs epochs >= 1 and a learning rate in 0..1, got "
+                f"{self.epochs} and {self.learning_rate}"
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> Phase:
+        """``KIND:EPOCHS:RATE``, for example ``integer:12:2e-4``."""
+        try:
+            kind, epochs, rate = text.split(":")
+            return cls(kind, int(epochs), float(rate))
+        except ValueError as error:
+            raise InputError(f"a phase is KIND:EPOCHS:RATE, got {text!r}") from error
+
+
+@dataclass(frozen=True)
+class FinetunePlan:
+    """Everything that decides the result, given weights, data and seed.
+
+    Attributes:
+        phases: in the order of :data:`KINDS`; the last one is ``integer``.
+        form: of the graph.
+        batch: pictures a step.
+        truth, maps: weights of the loss against the ground truth, and of that against the
+            reference's inner maps; the loss against its probabilities counts 1.
+        ema: decay of the averaged network, which is what is measured and kept.
+        warmup, final_rate, weight_decay, seed: as in :class:`egeunet.model.recipe.Recipe`.
+        validate_every: epochs between validations; the last of a phase is always one.
+        augmentation: the pictures' random changes.
+
+    Raises:
+        InputError: phases in another order, a value out of its range.
+    """
+
+    phases: tuple[Phase, ...] = (
+        Phase("norms", 16, 2e-3),
+        Phase("float", 8, 5e-4),
+        Phase("integer", 16, 3e-4),
+    )
+    form: StaticForm = field(default_factory=StaticForm)
+    batch: int = 8
+    truth: float = 0.5
+    maps: float = 1.0
+    ema: float = 0.995
+    warmup: float = 0.05
+    final_rate: float = 0.01
+    weight_decay: float = 1e-4
+    seed: int = 0
+    validate_every: int = 2
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+    def __post_init__(self) -> None:
+        kinds = [phase.kind for phase in self.phases]
+        if not kinds or kinds != sorted(kinds, key=KINDS.index) or kinds[-1] != "integer":
+            raise InputError(
+                f"phases go {', '.join(KINDS)} and end with integer, got {', '.join(kinds) or '-'}"
+            )
+        for name in ("truth", "maps"):
+            if not 0 <= getattr(self, name) <= 100:
+                raise InputError(f"{name} must lie in 0..100, got {getattr(self, name)}")
+        for phase in self.phases:
+            self.rates(phase)  # checks what both have in common
+
+    def rates(self, phase: Phase) -> Recipe:
+        """The phase's schedule, as a training recipe (its size says nothing)."""
+        return Recipe(
+            stages=(Stage(32, phase.epochs, self.batch),),
+            learning_rate=phase.learning_rate,
+            warmup=self.warmup,
+            final_rate=self.final_rate,
+            weight_decay=self.weight_decay,
+            ema=self.ema,
+            validate_every=self.validate_every,
+            seed=self.seed,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready values."""
+        return {**asdict(self), "form": self.form.to_dict()}

@@ -1,0 +1,86 @@
+"""Choices of the static graph, and the builder for the one that concerns GELU.
+
+No runtime for phones has an int8 kernel of GELU but LiteRT's own table, which is fast, but
+outside of XNNPACK: each GELU ends one of its partitions. x * sigmoid(1.702 x) (Hendrycks and
+Gimpel, arXiv:1606.08415, section 2) differs by 0.02 at most and runs within. The factor costs
+nothing: all maps are 1.702 times what they would be, which is a matter of biases.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from egeunet.export.graph import Array, GraphBuilder
+from egeunet.model.errors import InputError
+from egeunet.quantize.int8 import KERNEL_SCALES
+
+GELUS = ("table", "sigmoid")
+_FACTOR = 1.702
+
+
+@dataclass(frozen=True)
+class StaticForm:
+    """Choices of the static graph and of its integers.
+
+    Attributes:
+        dense_bridges: levels (1 = the largest map) whose GAB is four dense dilated
+            convolutions of one sum of its inputs instead of slices, depthwise convolutions
+            and concatenations.
+        kernel_scales: see :func:`egeunet.quantize.int8.quantize_int8`.
+        gelu: ``table``, an operator of its own, or ``sigmoid``, two operators of XNNPACK's.
+        dynamic_norms: names of norms that stay as they are, in float32.
+    """
+
+    dense_bridges: tuple[int, ...] = (1,)
+    kernel_scales: str = "tensor"
+    gelu: str = "sigmoid"
+    dynamic_norms: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("dense_bridges", "dynamic_norms"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if not set(self.dense_bridges) <= {1, 2, 3, 4, 5}:
+            raise InputError(f"dense_bridges must be levels 1 to 5, got {self.dense_bridges}")
+        for name, known in (("kernel_scales", KERNEL_SCALES), ("gelu", GELUS)):
+            if getattr(self, name) not in known:
+                raise InputError(
+                    f"{name} must be {' or '.join(known)}, got {getattr(self, name)!r}"
+                )
+
+    @property
+    def factor(self) -> float:
+        """What the maps of the graph are multiples of."""
+        return _FACTOR if self.gelu == "sigmoid" else 1.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready values."""
+        values = asdict(self)
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+
+class ScaledBuilder(GraphBuilder):
+    """Builds a graph whose maps are all ``factor`` times as large, the input apart.
+
+    Convolutions are linear but for their biases; GELU(x) becomes z * sigmoid(z), z = factor * x.
+    What is not a convolution's bias (a constant that is added) is the caller's concern.
+    """
+
+    def __init__(self, input_shape: tuple[int, ...], factor: float) -> None:
+        super().__init__(input_shape)
+        self.factor = factor
+
+    def conv2d(self, x: str, weight: Array, bias: Array) -> str:
+        first = self.factor if x == self.input else 1
+        return super().conv2d(
+            x, (weight * first).astype(weight.dtype), (bias * self.factor).astype(bias.dtype)
+        )
+
+    def depthwise_conv2d(self, x: str, weight: Array, bias: Array, dilation: int = 1) -> str:
+        scaled = (bias * self.factor).astype(bias.dtype)
+        return super().depthwise_conv2d(x, weight, scaled, dilation)
+
+    def elementwise(self, op: str, x: str) -> str:
+        if op == "gelu":
+            return self.mul(x, super().elementwise("sigmoid", x))
+        return super().elementwise(op, x)

@@ -1,0 +1,231 @@
+"""The deploy form of a network with static norms: every affine folded into a convolution.
+
+What is exact in real arithmetic, and what is not and therefore left to fine-tuning:
+
+- GroupNorm, a GAB's last LayerNorm: into the convolution before, resp. behind (exact)
+- a GHPA's first LayerNorm, scale * (x - centre): the subtraction stays, the scale goes into
+  the gates and the 1x1 convolution (exact, but for channels whose scale is nearly zero)
+- every other LayerNorm has zero padding behind it, which an offset does not commute with: the
+  offset becomes a bias behind the convolution (exact but within the padding's reach)
+- a Hadamard map larger than its 8 x 8 grid becomes the bilinear enlargement of a grid
+  (least squares)
+- the GABs of large maps: see dense_bridge.py; GELU: see static_form.py
+
+Norms that are not static are dissolved as export/lean.py does it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from egeunet.export.deploy import as_array, convolution_arrays, new_builder
+from egeunet.export.graph import Graph, GraphBuilder
+from egeunet.export.lean import LeanTranslator
+from egeunet.model.contract import ModelContract
+from egeunet.model.egeunet import EGEUNet
+from egeunet.model.errors import InputError
+from egeunet.model.layers import GAB, GHPA, GRID
+from egeunet.quantize.dense_bridge import DenseBridge, dense_bridge
+from egeunet.quantize.static_bridge import StaticBridge, static_bridge
+from egeunet.quantize.static_folding import (
+    absorbed,
+    enlarged_from,
+    is_static,
+    scale_and_centre,
+)
+from egeunet.quantize.static_form import ScaledBuilder, StaticForm
+from egeunet.quantize.static_norms import StaticNorm, is_dynamic, norm_names
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class StaticGraph:
+    """A graph, and which of its values stands for which map of the network.
+
+    Attributes:
+        graph: of primitive operators, float32.
+        taps: place in the network, as :mod:`egeunet.quantize.taps` names it -> value name;
+            the value is ``form.factor`` times the map.
+        form: the choices it was built by.
+    """
+
+    graph: Graph
+    taps: dict[str, str]
+    form: StaticForm
+
+
+def build_static_graph(
+    model: EGEUNet, contract: ModelContract, form: StaticForm | None = None
+) -> StaticGraph:
+    """The inference graph of a network some or all of whose norms are static.
+
+    Its structure depends on the configuration, the contract's size and which norms are
+    static, never on the values of the weights.
+    Input (1, H, W, 3) float32 as the contract normalizes, output (1, H, W, classes).
+
+    Raises:
+        InputError: a form that the network's norms do not allow.
+    """
+    form = form or StaticForm()
+    dynamic = [name for name, part in model.named_modules() if is_dynamic(part)]
+    if form.gelu == "sigmoid" and dynamic:
+        raise InputError(f"gelu {form.gelu!r} needs static norms throughout, {dynamic[0]} is not")
+    builder = new_builder(model, contract)
+    if form.gelu == "sigmoid":
+        builder = ScaledBuilder(builder.shape(builder.input), form.factor)
+    translator = StaticTranslator(builder, form)
+    with torch.no_grad():
+        logits = translator.network(model, builder.input)
+    graph = builder.finish(builder.elementwise("sigmoid", logits))
+    return StaticGraph(graph, translator.taps, form)
+
+
+def static_names(model: EGEUNet, form: StaticForm) -> tuple[str, ...]:
+    """The norms that a form makes static, in the order in which they run.
+
+    Raises:
+        InputError: it keeps a norm that there is not.
+    """
+    names = norm_names(model)
+    unknown = sorted(set(form.dynamic_norms) - set(names))
+    if unknown:
+        raise InputError(
+            f"no norm is called {unknown[0]!r}; there are {len(names)}, such as {names[0]}"
+        )
+    return tuple(name for name in names if name not in form.dynamic_norms)
+
+
+class StaticTranslator(LeanTranslator):
+    """Folds static norms; leaves the others to :class:`LeanTranslator`."""
+
+    def __init__(self, builder: GraphBuilder, form: StaticForm) -> None:
+        super().__init__(builder, "speed")
+        self.form = form
+        self.taps: dict[str, str] = {}
+
+    def tap(self, name: str) -> str:
+        """Remember a value as the output of the scope."""
+        self.taps[self.b.scope] = name
+        return name
+
+    def block(self, module: nn.Module, x: str, sign: Array | None = None) -> str:
+        x = super().block(module, x, sign)
+        return self.tap(x) if self.b.scope == "encoder6" else x
+
+    def conv(
+        self,
+        module: nn.Module,
+        x: str,
+        sign: Array | None = None,
+        input_scale: Array | None = None,
+    ) -> str:
+        if self.b.scope != "final":
+            return super().conv(module, x, sign, input_scale)
+        weight, bias, _ = convolution_arrays(module)
+        return self.b.conv2d(x, weight / self.form.factor, bias / self.form.factor)
+
+    def down(self, block: nn.Module, norm: nn.Module, x: str) -> str:
+        if not isinstance(norm, StaticNorm):
+            assert isinstance(norm, nn.GroupNorm)
+            return super().down(block, norm, x)
+        pooled = self.b.max_pool(self.block(absorbed(block, norm), x))
+        return self.b.elementwise("gelu", self.tap(pooled))
+
+    def up(self, block: nn.Module, norm: nn.Module, x: str, scale: int) -> str:
+        if not isinstance(norm, StaticNorm):
+            assert isinstance(norm, nn.GroupNorm)
+            return super().up(block, norm, x, scale)
+        b = self.b
+        x = self.tap(self.block(absorbed(block, norm), x))
+        return b.elementwise("gelu", b.resize(x, scale * b.shape(x)[1], scale * b.shape(x)[2]))
+
+    def ghpa(self, module: GHPA, x: str, sign: Array | None = None) -> str:
+        if not is_static(module):
+            return super().ghpa(module, x, sign)
+        b, quarter = self.b, module.params_xy.shape[1]
+        height, width, _ = b.shape(x)[1:]
+        first, second = module.norm1, module.norm2
+        assert isinstance(first, StaticNorm) and isinstance(second, StaticNorm)
+        scale, centre = scale_and_centre(first)
+        scale2, offset2 = map(as_array, second.scale_and_offset())
+        parts = b.split(b.sub(x, b.constant(centre * self.form.factor)), 4)
+        # The second norm's scale comes before the concatenation: channels of like ranges.
+        gates = self.gates(module, height, width, scale * scale2)
+        mixed = [b.mul(part, gate) for part, gate in zip(parts[:3], gates, strict=True)]
+        last = self.conv(module.dw[0], parts[3], input_scale=scale[3 * quarter :])
+        weight, bias, _ = convolution_arrays(module.dw[2])
+        kept = scale2[3 * quarter :]
+        mixed.append(b.depthwise_conv2d(b.elementwise("gelu", last), weight * kept, bias * kept))
+        weight, bias, _ = convolution_arrays(module.ldw[0])
+        x = b.depthwise_conv2d(b.concat(mixed), weight, bias + offset2 * weight.sum((0, 1, 2)))
+        return self.conv(module.ldw[2], b.elementwise("gelu", x), sign)
+
+    def gates(self, module: GHPA, height: int, width: int, scale: Array) -> list[str]:
+        names = super().gates(module, height, width, scale)
+        full = self.b.values[names[0]].data
+        if is_static(module) and full is not None and full.size > 2 * module.params_xy.numel():
+            grid = self.b.constant(enlarged_from(full, GRID))
+            names[0] = self.b.resize(grid, height, width)
+        return names
+
+    def scaled_norm(self, norm: nn.Module, x: str) -> tuple[str, Array]:
+        if not isinstance(norm, StaticNorm):
+            return super().scaled_norm(norm, x)
+        scale, centre = scale_and_centre(norm)
+        return self.b.sub(x, self.b.constant(centre * self.form.factor)), scale
+
+    def bridge(self, module: GAB, deep: str, skip: str, x: str, mask: nn.Conv2d | None) -> str:
+        if not is_static(module):
+            return self.tap(super().bridge(module, deep, skip, x, mask))
+        return self.tap(self.static_bridge(static_bridge(module, mask), deep, skip, x))
+
+    def bridge_logits(
+        self, module: GAB, final: nn.Conv2d, deep: str, skip: str, x: str, mask: nn.Conv2d | None
+    ) -> str:
+        if not is_static(module):
+            return super().bridge_logits(module, final, deep, skip, x, mask)
+        head = as_array(final.weight)[:, :, 0, 0] / self.form.factor
+        return self.static_bridge(static_bridge(module, mask).behind(head), deep, skip, x)
+
+    def static_bridge(self, parts: StaticBridge, deep: str, skip: str, x: str) -> str:
+        """A GAB in the form that is asked for at its level."""
+        if int(self.b.scope[-1]) in self.form.dense_bridges:
+            return self.dense(dense_bridge(parts), deep, skip, x)
+        return self.sliced(parts, deep, skip, x)
+
+    def sliced(self, parts: StaticBridge, deep: str, skip: str, x: str) -> str:
+        """A GAB as the reference computes it."""
+        b = self.b
+        groups = len(parts.kernels)
+        guide = [] if parts.guide is None else [self.mix(x, *parts.guide)]
+        deep = b.resize(self.mix(deep, *parts.deep), *b.shape(skip)[1:3])
+        mixed = []
+        pairs = zip(b.split(deep, groups), b.split(skip, groups), strict=True)
+        for pair, kernel, bias, dilation in zip(
+            pairs, parts.kernels, parts.biases, parts.dilations, strict=True
+        ):
+            joined = b.concat([*pair, *guide])
+            mixed.append(b.depthwise_conv2d(joined, kernel, bias, dilation))
+        return self.mix(b.concat(mixed), *parts.tail)
+
+    def dense(self, parts: DenseBridge, deep: str, skip: str, x: str) -> str:
+        """A GAB as dilated convolutions of skip + lifted deep map + mask."""
+        b = self.b
+        source = b.add(skip, b.resize(self.mix(deep, *parts.deep), *b.shape(skip)[1:3]))
+        if parts.guide is not None:
+            source = b.add(source, self.mix(x, *parts.guide))
+        total = ""
+        for kernel, bias, dilation in zip(
+            parts.kernels, parts.biases, parts.dilations, strict=True
+        ):
+            inputs = (source, b.constant(kernel), b.constant(bias * np.float32(self.form.factor)))
+            shape = (*b.shape(source)[:3], len(kernel))
+            part = b.add_node("conv2d", inputs, shape, dilation=dilation)
+            total = b.add(total, part) if total else part
+        return total

@@ -1,0 +1,247 @@
+"""A deploy graph as a network that can be trained, in float or as its integer file computes.
+
+In integer mode every value lies on the grid of its int8 tensor, kernels on the grids of their
+channels, and rounding is passed by the gradient as if it were not there (Bengio et al.,
+arXiv:1308.3432). Biases stay float: their 32 bits are finer than float32 here. The bounds of
+the activations are trained along (Esser et al., arXiv:1902.08153).
+
+What remains between this and the file is the order of sums and the last bit of XNNPACK's
+fixed-point factors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from egeunet.export import interpret
+from egeunet.export.graph import Graph, Node
+from egeunet.model.layers import resize
+from egeunet.quantize.static_graph import StaticGraph
+
+#: Operators whose output has the scale of their inputs (as in int8.py), and those of them
+#: whose output lies on that grid without rounding.
+_SAME_SCALE = ("slice", "max_pool", "resize", "concat", "maximum")
+_ON_GRID = ("slice", "max_pool", "concat", "maximum")
+_SMALLEST_SCALE = 1e-9
+
+
+class TrainedGraph(nn.Module):
+    """The constants of a graph as parameters.
+
+    Args:
+        static: the graph and its places.
+        input_scale: of the uint8 input, 1/255 for a contract of unit normalization.
+    """
+
+    def __init__(self, static: StaticGraph, input_scale: float = 1 / 255) -> None:
+        super().__init__()
+        self.static, self.input_scale = static, input_scale
+        graph = static.graph
+        self.constants = nn.ParameterDict(
+            {value.name: nn.Parameter(torch.tensor(value.data)) for value in graph.constants()}
+        )
+        self.groups = scale_groups(graph)
+        count = max(self.groups.values()) + 1
+        #: Bounds at the start of integer training, and the logarithm of how they changed.
+        self.bounds: Tensor
+        self.register_buffer("bounds", torch.zeros(count, 2))
+        self.growth = nn.Parameter(torch.zeros(count, 2))
+        self.integer = False
+        per_tensor = static.form.kernel_scales == "tensor"
+        self._float_outputs = {node.output for node in graph.nodes if stays_float(node)}
+        self._axes = _kernel_axes(graph, None if per_tensor else 0)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """(B, 3, H, W) float, normalized -> logits (B, 1, H, W), maps (B, C, h, w) by place."""
+        values, factor = self.values(image), self.static.form.factor
+        taps = {
+            place: values[name].permute(0, 3, 1, 2) / factor
+            for place, name in self.static.taps.items()
+        }
+        return values[self.static.graph.nodes[-1].inputs[0]].permute(0, 3, 1, 2), taps
+
+    def values(self, image: Tensor) -> dict[str, Tensor]:
+        """Every value by name up to the logits, (B, h, w, C), for normalized images."""
+        graph, integer = self.static.graph, self.integer
+        bounds = self.current_bounds() if integer else self.bounds
+        x = image.permute(0, 2, 3, 1)
+        if integer:
+            x = torch.round(x / self.input_scale) * self.input_scale
+        values = {graph.input: x}
+        for node in graph.nodes:
+            if node.output == graph.output:  # the logits are what losses take
+                break
+            inputs = [self._input(name, node, values, bounds) for name in node.inputs]
+            output = _compute(node, inputs)
+            if integer and node.op == "sigmoid":  # LOGISTIC's scale is fixed
+                output = torch.clamp(rounded(output * 256), 0, 255) / 256
+            elif integer and node.op not in _ON_GRID and not stays_float(node):
+                output = on_grid(output, *bounds[self.groups[node.output]])
+            values[node.output] = output
+        return values
+
+    @torch.no_grad()
+    def observe(self, images: Tensor) -> dict[str, tuple[float, float]]:
+        """Means over images of each value's minimum and maximum (calibration.py says why).
+
+        Args:
+            images: (N, 3, H, W) float, normalized training images, N >= 1.
+        """
+        integer, self.integer = self.integer, False
+        totals: dict[str, Tensor] = {}
+        for batch in images.split(8):
+            for name, value in self.values(batch).items():
+                flat = value.flatten(1)
+                extremes = torch.stack((flat.amin(1), flat.amax(1))).sum(1)
+                totals[name] = totals.get(name, torch.zeros(2)) + extremes
+        self.integer = integer
+        means = {name: (total / len(images)).tolist() for name, total in totals.items()}
+        return {name: (low, high) for name, (low, high) in means.items()}
+
+    def current_bounds(self) -> Tensor:
+        """(groups, 2) float: low <= 0 and high >= 0 of each int8 scale."""
+        return self.bounds * torch.exp(self.growth)
+
+    @torch.no_grad()
+    def set_bounds(self, ranges: Mapping[str, tuple[float, float]]) -> None:
+        """Start from recorded ranges by value name; values of one scale take their union."""
+        bounds = torch.zeros_like(self.bounds)
+        for name, (low, high) in {**ranges, **self._constant_ranges()}.items():
+            if name in self.groups:
+                row = bounds[self.groups[name]]
+                row[0], row[1] = min(float(row[0]), low), max(float(row[1]), high)
+        self.bounds.copy_(bounds)
+        self.growth.zero_()
+
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """Bounds by value name, such that int8.py makes the very scales of the training."""
+        grids = [grid(*row) for row in self.current_bounds().detach()]
+        found = {}
+        for name, group in self.groups.items():
+            scale, zero = (float(part) for part in grids[group])
+            found[name] = (-128 - zero) * scale, (127 - zero) * scale
+        return found
+
+    def calibration_ranges(self) -> dict[str, tuple[float, float]]:
+        """:meth:`ranges` of the activations, with the input and the output, as int8.py asks."""
+        graph, ranges = self.static.graph, self.ranges()
+        ends = {node.output: (0.0, 1.0) for node in graph.nodes if node.op == "sigmoid"}
+        ends[graph.input] = 0.0, 255 * self.input_scale
+        return {n: r for n, r in ranges.items() if graph.values[n].data is None} | ends
+
+    def trained(self) -> Graph:
+        """The graph with the parameters' present values; constants that share an
+        activation's scale are clipped to what it can hold."""
+        graph, ranges = self.static.graph, self.ranges()
+        values = dict(graph.values)
+        for name, parameter in self.constants.items():
+            data = parameter.detach().contiguous().numpy().astype(np.float32).copy()
+            if name in self.groups:
+                data = np.clip(data, *ranges[name]).astype(np.float32)
+            values[name] = replace(values[name], data=data)
+        return Graph(graph.input, graph.output, graph.nodes, values)
+
+    def _constant_ranges(self) -> dict[str, tuple[float, float]]:
+        tied = [name for name in self.constants if name in self.groups]
+        return {
+            name: (float(self.constants[name].min()), float(self.constants[name].max()))
+            for name in tied
+        }
+
+    def _input(self, name: str, node: Node, values: dict[str, Tensor], bounds: Tensor) -> Tensor:
+        if name not in values:
+            return self._constant(name, node, bounds)
+        if self.integer and name in self._float_outputs and not stays_float(node):
+            return on_grid(values[name], *bounds[self.groups[name]])  # it is quantized here
+        return values[name]
+
+    def _constant(self, name: str, node: Node, bounds: Tensor) -> Tensor:
+        value = self.constants[name]
+        if not self.integer or stays_float(node):
+            return value
+        if name in self._axes:
+            return kernel_on_grid(value, self._axes[name])
+        if node.op in ("conv2d", "depthwise_conv2d"):
+            return value  # a bias
+        if name in self.groups:
+            return on_grid(value, *bounds[self.groups[name]])
+        low, high = value.detach().min().clamp(max=0), value.detach().max().clamp(min=0)
+        return on_grid(value, low, high)
+
+
+def scale_groups(graph: Graph) -> dict[str, int]:
+    """Value name -> number of its int8 scale; values that an operator ties share one.
+
+    Constants are among them where they are tied to an activation; neither the graph's
+    input nor what a sigmoid gives is, whose scales are fixed.
+    """
+    parent: dict[str, str] = {}
+
+    def root(name: str) -> str:
+        while parent.setdefault(name, name) != name:
+            name = parent[name]
+        return name
+
+    for node in graph.nodes:
+        for name in node.inputs if node.op in _SAME_SCALE else ():
+            parent[root(name)] = root(node.output)
+    names = [node.output for node in graph.nodes if node.op != "sigmoid"]
+    names += [name for name in parent if name in graph.values and name not in names]
+    numbers: dict[str, int] = {}
+    return {name: numbers.setdefault(root(name), len(numbers)) for name in dict.fromkeys(names)}
+
+
+def stays_float(node: Node) -> bool:
+    """Whether a node computes in float32 in the integer file: what norms do that are not
+    static (docs/decisions.md, 5)."""
+    return node.op == "rsqrt" or node.scope.endswith("/group_norm")
+
+
+def rounded(x: Tensor) -> Tensor:
+    """To the nearest integer, half to even, with the gradient of the identity."""
+    return x + (torch.round(x) - x).detach()
+
+
+def grid(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """Scale and zero point of int8 over low..high."""
+    scale = ((high - low) / 255).clamp(min=_SMALLEST_SCALE)
+    return scale, rounded(-128 - low / scale).clamp(-128, 127)
+
+
+def on_grid(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Rounded and clipped to the 256 values of int8 over low..high."""
+    scale, zero = grid(low, high)
+    return (torch.clamp(rounded(x / scale) + zero, -128, 127) - zero) * scale
+
+
+def kernel_on_grid(kernel: Tensor, axis: int | None) -> Tensor:
+    """Rounded to -127..127 steps, one step size per channel of ``axis``; None = one for all."""
+    others = [i for i in range(kernel.ndim) if i != axis]
+    scale = kernel.detach().abs().amax(others, keepdim=True) / 127
+    scale = scale.clamp(min=_SMALLEST_SCALE)
+    return rounded(kernel / scale) * scale
+
+
+def _kernel_axes(graph: Graph, dense: int | None) -> dict[str, int | None]:
+    axes = {"conv2d": dense, "depthwise_conv2d": 3}
+    return {node.inputs[1]: axes[node.op] for node in graph.nodes if node.op in axes}
+
+
+def _compute(node: Node, inputs: list[Tensor]) -> Tensor:
+    """NHWC in and out; as in interpret.py, with what training or dilation asks for."""
+    if node.op == "resize":
+        size = (node.attributes["height"], node.attributes["width"])
+        return resize(inputs[0].permute(0, 3, 1, 2), size).permute(0, 2, 3, 1)
+    if node.op == "conv2d":
+        x, weight, bias = inputs
+        kernel, dilation = weight.permute(0, 3, 1, 2), node.attributes["dilation"]
+        padding = dilation * (kernel.shape[2] // 2)
+        y = F.conv2d(x.permute(0, 3, 1, 2), kernel, bias, padding=padding, dilation=dilation)
+        return y.permute(0, 2, 3, 1)
+    return interpret._OPERATORS[node.op](node, inputs)

@@ -1,0 +1,261 @@
+"""A fine-tuning: its plan, exact resume, and what its recipe exports."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from egeunet.export.request import ExportRequest, Source
+from egeunet.export.tflite.emit import emit_tflite
+from egeunet.model import ModelContract, load_weights
+from egeunet.model.checkpoint import FILE_NAME, TrainingState
+from egeunet.model.data.synthetic import synthetic_dataset
+from egeunet.model.errors import InputError, OutputError
+from egeunet.model.metrics import counts, scores
+from egeunet.model.pictures import Pictures
+from egeunet.quantize.finetune import Finetuner
+from egeunet.quantize.finetune_plan import FinetunePlan, Phase
+from egeunet.quantize.finetune_result import finetuned_recipe
+from egeunet.quantize.recipe_file import StaticRecipe
+from egeunet.quantize.recipe_precision import int8_from_recipe
+from egeunet.quantize.static_form import StaticForm
+
+#: One worker runs all: the finished run is made once.
+pytestmark = pytest.mark.xdist_group("finetune")
+
+_PATH = Path(__file__).parents[1] / "static_models.py"
+_SPEC = importlib.util.spec_from_file_location("static_models", _PATH)
+assert _SPEC is not None and _SPEC.loader is not None
+static_models = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(static_models)
+
+
+def pictures(count: int, seed: int) -> Pictures:
+    data = synthetic_dataset(count, 64, seed)
+    return Pictures.from_arrays(data.images, data.masks)
+
+
+TRAINING, VALIDATION = pictures(8, 0), pictures(3, 1)
+MODEL, CONTRACT = load_weights()[0], ModelContract(64, 64)
+#: Two steps each.
+PHASES = (Phase("norms", 1, 1e-3), Phase("float", 1, 3e-4), Phase("integer", 1, 1e-4))
+PLAN = FinetunePlan(phases=PHASES, batch=4)
+SHA = "0123456789abcdef" * 4
+
+
+def finetuner(folder: Path, plan: FinetunePlan = PLAN, **options: Any) -> Finetuner:
+    training = options.pop("training", TRAINING)
+    options = {"compiled": False, "progress": False, **options}
+    return Finetuner(plan, MODEL, CONTRACT, training, VALIDATION, folder, **options)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StaticRecipe]:
+    """The recipe of a run that nothing stopped."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield finetuned_recipe(finetuner(tmp_path_factory.mktemp("finished")), SHA, "8 synthetic")
+    torch.set_num_threads(before)
+
+
+def test_every_phase_is_logged_and_learns(finished: StaticRecipe) -> None:
+    log = finished.details["log"]
+    assert [(row["phase"], row["step"]) for row in log] == [
+        ("norms", 2),
+        ("float", 4),
+        ("integer", 6),
+    ]
+    assert all(0 <= row["mask_iou"] <= 1 and np.isfinite(row["loss"]) for row in log)
+    assert finished.details["mask_iou"] == log[-1]["mask_iou"]
+    with torch.no_grad():
+        pixels = VALIDATION.images.float().contiguous(memory_format=torch.channels_last) / 255
+        masks = MODEL(pixels).probability[:, 0].numpy() >= 0.5
+    iou = scores(counts(masks, VALIDATION.masks[:, 0].numpy())).iou
+    assert finished.details["reference_iou"] == pytest.approx(iou, abs=1e-3)
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 6])
+def test_a_stopped_run_goes_on_to_the_same_bits(
+    step: int, tmp_path: Path, finished: StaticRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = finetuner(tmp_path)
+    batch, taken = run._batch, []
+
+    def stopping(*arguments: Any) -> Any:
+        taken.append(1)
+        if len(taken) == step:
+            os.kill(os.getpid(), signal.SIGINT)
+        return batch(*arguments)
+
+    monkeypatch.setattr(run, "_batch", stopping)
+    with pytest.raises(KeyboardInterrupt, match=f"checkpoint of step {step}, --resume"):
+        run.run()
+    assert TrainingState.load(tmp_path).step == step
+    recipe = finetuned_recipe(finetuner(tmp_path, resume=True), SHA, "8 synthetic")
+    assert recipe.calibration == finished.calibration
+    for name, data in finished.constants.items():
+        assert np.array_equal(recipe.constants[name], data), name
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"plan": replace(PLAN, seed=1)}, "follows another plan"),
+        ({"training": VALIDATION}, "trained on other data"),
+    ],
+)
+def test_another_plan_or_other_data_are_not_resumed(
+    change: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    state = TrainingState(PLAN.to_dict(), TRAINING.fingerprint(), 0, {}, {}, {})
+    state.save(tmp_path)
+    with pytest.raises(InputError, match=message):
+        finetuner(tmp_path, resume=True, **change)
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
+    TrainingState(PLAN.to_dict(), TRAINING.fingerprint(), 1, {}, {}, {}).save(tmp_path)
+    with pytest.raises(InputError, match="is of another network"):
+        finetuner(tmp_path, resume=True).run()
+
+
+def test_nothing_to_resume(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"nothing to resume: .*{FILE_NAME}"):
+        finetuner(tmp_path, resume=True)
+
+
+def test_a_folder_that_cannot_be_written_shows_before_the_first_step(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    run = finetuner(tmp_path / "file")
+    with pytest.raises(OutputError, match="cannot write"):
+        run.run()
+    assert run.state.step == 0
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
+    run = finetuner(tmp_path)
+    run.loss.weights["encoder1"] = torch.full((8, 1, 1), torch.nan)
+    with pytest.raises(InputError, match="loss nan, gradient nan at step 0"):
+        run.run()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: FinetunePlan(phases=()), "end with integer, got -"),
+        (lambda: FinetunePlan(phases=(PHASES[2], PHASES[0])), "got integer, norms"),
+        (lambda: FinetunePlan(phases=PHASES[:2]), "end with integer, got norms, float"),
+        (lambda: FinetunePlan(batch=0), "batch >= 1"),
+        (lambda: FinetunePlan(truth=-1), "truth must lie in 0..100, got -1"),
+        (lambda: FinetunePlan(ema=1.5), "ema"),
+        (lambda: Phase.parse("norms:2"), "KIND:EPOCHS:RATE, got 'norms:2'"),
+        (lambda: Phase.parse("norm:2:1e-3"), "norms, float, integer, got 'norm'"),
+        (lambda: Phase.parse("norms:0:1e-3"), "epochs >= 1"),
+        (lambda: Phase.parse("norms:2:2"), "rate in 0..1, got 2 and 2.0"),
+    ],
+)
+def test_a_plan_that_makes_no_sense(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make()
+
+
+def test_phases_are_parsed() -> None:
+    assert Phase.parse("integer:12:2e-4") == Phase("integer", 12, 2e-4)
+
+
+# The recipe as a file
+
+
+@pytest.fixture(scope="module")
+def saved(finished: StaticRecipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("recipe") / "static.safetensors"
+    finished.save(path)
+    return path
+
+
+def source(contract: ModelContract = CONTRACT, sha: str = SHA) -> Source:
+    return Source(MODEL, contract, "w.safetensors", sha)
+
+
+def test_a_saved_recipe_is_the_same_recipe(finished: StaticRecipe, saved: Path) -> None:
+    loaded = StaticRecipe.load(saved)
+    assert loaded.constants.keys() == finished.constants.keys()
+    assert (loaded.config, loaded.contract, loaded.form) == (
+        finished.config, finished.contract, finished.form,
+    )  # fmt: skip
+    bounds, ours = loaded.calibration.ranges, finished.calibration.ranges
+    assert bounds.keys() == ours.keys()
+    assert all(bounds[name] == pytest.approx(ours[name], rel=1e-5) for name in ours)
+    again = saved.with_name("again.safetensors")
+    loaded.save(again)
+    assert again.read_bytes() == saved.read_bytes()
+
+
+def test_the_recipe_s_file_computes_what_was_trained(finished: StaticRecipe, saved: Path) -> None:
+    interpreter = pytest.importorskip("ai_edge_litert.interpreter")
+    prepared = int8_from_recipe(saved, source(), ExportRequest("tflite", "int8"))
+    assert prepared.details["norms"] == "static"
+    assert {v.dtype for v in prepared.graph.values.values()} == {"uint8", "int8", "int32"}
+    data = emit_tflite(prepared.graph, CONTRACT)
+    model = interpreter.Interpreter(model_content=data)
+    model.allocate_tensors()
+    masks = []
+    for image in VALIDATION.images.permute(0, 2, 3, 1).numpy():
+        model.set_tensor(model.get_input_details()[0]["index"], image[None])
+        model.invoke()
+        masks.append(model.get_tensor(model.get_output_details()[0]["index"])[0, ..., 0] >= 128)
+    iou = scores(counts(np.stack(masks), VALIDATION.masks[:, 0].numpy())).iou
+    assert iou == pytest.approx(finished.details["validation_iou"], abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("source", "format", "message"),
+    [
+        (source(sha="f" * 64), "tflite", "not of w.safetensors"),
+        (source(ModelContract(128, 128)), "tflite", "a recipe for 64 x 64"),
+        (source(), "onnx", "--format tflite, not for onnx"),
+    ],
+)
+def test_what_a_recipe_does_not_fit(saved: Path, source: Source, format: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        int8_from_recipe(saved, source, ExportRequest(format, "int8"))
+
+
+def test_a_recipe_of_another_graph_or_with_broken_constants(finished: StaticRecipe) -> None:
+    name = next(iter(finished.constants))
+    for constants, message in (
+        ({k: v for k, v in finished.constants.items() if k != name}, "1 constants missing"),
+        ({**finished.constants, "c999999": np.zeros(1, np.float32)}, "1 unknown"),
+        ({**finished.constants, name: np.zeros((2, 2), np.float32)}, "must be finite of shape"),
+        ({**finished.constants, name: finished.constants[name] * np.nan}, "must be finite"),
+    ):
+        with pytest.raises(InputError, match=message):
+            replace(finished, constants=constants).graph()
+    with pytest.raises(InputError, match="another version of egeunet-mobile"):
+        replace(finished, form=StaticForm((1, 2, 3))).graph()
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "weights", "text"])
+def test_a_damaged_recipe_is_one_line(damage: str, saved: Path, tmp_path: Path) -> None:
+    from safetensors.numpy import save
+
+    path = tmp_path / "r.safetensors"
+    whole = saved.read_bytes()
+    contents = {
+        "empty": b"",
+        "cut": whole[: len(whole) // 2],
+        "weights": save({"w": np.zeros(3, np.float32)}),
+        "text": save({"w": np.zeros(3, np.float32)}, {"recipe": '{"kind": 1}'}),
+    }
+    path.write_bytes(contents[damage])
+    with pytest.raises(InputError, match=r"r.safetensors: not a recipe of egeunet-quantize"):
+        StaticRecipe.load(path)

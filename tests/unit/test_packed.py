@@ -1,0 +1,107 @@
+"""Cheaper arrangements of an int8 graph: the same numbers, by LiteRT."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from egeunet.export.graph import Graph, GraphBuilder
+from egeunet.export.tflite.emit import emit_tflite
+from egeunet.model import ModelContract
+from egeunet.quantize.calibration import Calibration
+from egeunet.quantize.int8 import quantize_int8
+from egeunet.quantize.packed import pack
+
+RNG = np.random.default_rng(0)
+
+
+def random(*shape: int) -> np.ndarray:
+    return RNG.normal(size=shape).astype(np.float32)
+
+
+def quantized(b: GraphBuilder, logits: str, kernel_scales: str = "channel") -> Graph:
+    graph = b.finish(b.elementwise("sigmoid", logits))
+    _, height, width, _ = b.shape(b.input)
+    names = [graph.input, *(node.output for node in graph.nodes)]
+    calibration = Calibration(dict.fromkeys(names, (-8.0, 8.0)), "", 1, "", height, width)
+    contract = ModelContract()
+    return quantize_int8(graph, calibration, contract, "int8", kernel_scales=kernel_scales)
+
+
+def run(graph: Graph) -> np.ndarray:
+    """Output (H, W, C) int8 for a fixed random image."""
+    interpreter = pytest.importorskip("ai_edge_litert.interpreter")
+    model = interpreter.Interpreter(model_content=emit_tflite(graph, ModelContract()))
+    model.allocate_tensors()
+    shape = graph.values[graph.input].shape
+    image = np.random.default_rng(1).integers(-128, 128, shape).astype(np.int8)
+    model.set_tensor(model.get_input_details()[0]["index"], image)
+    model.invoke()
+    return np.array(model.get_tensor(model.get_output_details()[0]["index"])[0]).astype(int)
+
+
+@pytest.mark.parametrize("kernel_scales", ["channel", "tensor"])
+@pytest.mark.parametrize("outputs", [8, 5])
+def test_pairs_of_pixels_give_the_same_bits(outputs: int, kernel_scales: str) -> None:
+    b = GraphBuilder((1, 6, 10, 3))
+    graph = quantized(
+        b, b.conv2d(b.input, random(outputs, 3, 3, 3), random(outputs)), kernel_scales
+    )
+    packed = pack(graph)
+    assert packed.operators() == {"conv2d": 1, "reshape": 2, "sigmoid": 1}
+    shapes = [packed.values[node.inputs[0]].shape for node in packed.nodes if node.op == "conv2d"]
+    assert shapes == [(1, 6, 5, 6)]
+    assert len(np.unique(run(graph))) > 20
+    assert np.array_equal(run(packed), run(graph))
+
+
+@pytest.mark.parametrize("shape", [(1, 6, 9, 3), (1, 6, 10, 4)])
+def test_odd_widths_and_full_lanes_stay_as_they_are(shape: tuple[int, ...]) -> None:
+    b = GraphBuilder(shape)
+    graph = quantized(b, b.conv2d(b.input, random(8, 3, 3, shape[3]), random(8)))
+    assert pack(graph).operators() == graph.operators()
+
+
+def test_a_resize_by_rows_and_columns_rounds_once_more() -> None:
+    b = GraphBuilder((1, 6, 5, 1))
+    graph = quantized(b, b.resize(b.conv2d(b.input, random(1, 1, 1, 1), random(1)), 11, 13))
+    packed = pack(graph)
+    assert packed.operators()["transpose"] == 2
+    assert packed.values[packed.output].shape == (1, 11, 13, 1)
+    difference = np.abs(run(packed) - run(graph))
+    # The probability's steps are finer than the logit's, 16 / 255, by a factor of four at most.
+    assert difference.max() <= 5
+    assert difference.mean() < 2
+    assert len(np.unique(run(graph))) > 10
+
+
+@pytest.mark.parametrize("dilation", [2, 5])
+def test_a_dilated_convolution_has_a_name_of_its_own_and_is_torch_s(dilation: int) -> None:
+    b = GraphBuilder((1, 12, 14, 4))
+    kernel, bias = random(3, 3, 3, 4), random(3)
+    inputs = (b.input, b.constant(kernel), b.constant(bias))
+    graph = quantized(b, b.add_node("conv2d", inputs, (1, 12, 14, 3), dilation=dilation))
+    packed = pack(graph)
+    assert packed.operators() == {"dilated_conv2d": 1, "sigmoid": 1}
+    image = np.random.default_rng(1).integers(-128, 128, (1, 12, 14, 4))
+    pixels = torch.tensor((image + 128) / 255, dtype=torch.float32).permute(0, 3, 1, 2)
+    weight = torch.tensor(kernel).permute(0, 3, 1, 2)
+    goal = nn.functional.conv2d(
+        pixels, weight, torch.tensor(bias), padding=dilation, dilation=dilation
+    )
+    goal = torch.sigmoid(goal.clamp(-8, 8)).permute(0, 2, 3, 1)[0] * 256 - 128
+    difference = np.abs(run(packed) - goal.numpy())
+    assert difference.max() < 8
+    assert difference.mean() < 3
+
+
+def test_types_scales_and_ends_are_kept() -> None:
+    b = GraphBuilder((1, 8, 8, 3))
+    graph = quantized(b, b.conv2d(b.input, random(8, 3, 3, 3), random(8)))
+    packed = pack(graph)
+    for old, new in ((graph.input, packed.input), (graph.output, packed.output)):
+        assert graph.values[old].dtype == packed.values[new].dtype
+        assert graph.values[old].quantization == packed.values[new].quantization
+    assert all(value.quantization is not None for value in packed.values.values())

@@ -1,0 +1,194 @@
+"""The static graph against the network with static norms, in real arithmetic."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from egeunet.export.interpret import _OPERATORS
+from egeunet.model import EGEUNet, ModelContract
+from egeunet.model.errors import InputError
+from egeunet.quantize.dense_bridge import dense_bridge
+from egeunet.quantize.static_bridge import static_bridge
+from egeunet.quantize.static_folding import enlarged_from, is_static, scale_and_centre
+from egeunet.quantize.static_form import StaticForm
+from egeunet.quantize.static_graph import build_static_graph, static_names
+from egeunet.quantize.static_norms import StaticNorm, norm_groups
+from egeunet.quantize.taps import TappedNetwork
+from egeunet.quantize.trained_graph import TrainedGraph
+
+_PATH = Path(__file__).parents[1] / "static_models.py"
+_SPEC = importlib.util.spec_from_file_location("static_models", _PATH)
+assert _SPEC is not None and _SPEC.loader is not None
+static_models = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(static_models)
+
+CONTRACT = ModelContract(static_models.SIZE, static_models.SIZE)
+IMAGES = static_models.images(2)
+SLICED = StaticForm(dense_bridges=(), gelu="table")
+
+
+def graph_of(model: EGEUNet, form: StaticForm = SLICED) -> TrainedGraph:
+    return TrainedGraph(build_static_graph(model, CONTRACT, form)).double()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"bridge": False}, {"deep_supervision": False}, {"channels": (4, 8, 12, 20, 24, 28)}],
+)
+def test_folding_is_exact_in_real_arithmetic(changes: dict[str, object]) -> None:
+    model = static_models.static_network(**changes)
+    graph = graph_of(model)
+    logits, maps = graph(IMAGES.double())
+    goal, goals = TappedNetwork(model.double())(IMAGES.double())
+    # The graph's constants were rounded to float32.
+    assert (logits - goal).abs().max() < 1e-4 * goal.abs().max()
+    goals.pop("GAB1", None)  # it gives logits at once
+    assert maps.keys() == goals.keys()
+    for place, value in maps.items():
+        assert value.shape == goals[place].shape
+        difference = (value - goals[place]).abs().max() / goals[place].abs().max()
+        assert difference < 1e-4, f"{place}: {difference:.3g}"
+
+
+@pytest.mark.parametrize("kind", ["LayerNorms", "GroupNorms"])
+def test_one_kind_static_and_the_other_dissolved(kind: str) -> None:
+    names = norm_groups(static_models.random_network())[kind]
+    model = static_models.static_network(static=names)
+    logits, _ = graph_of(model)(IMAGES.double())
+    goal = model.double()(IMAGES.double()).logits
+    assert (logits - goal).abs().max() < 1e-4 * goal.abs().max()
+
+
+def test_the_structure_depends_on_configuration_and_form_only() -> None:
+    def structure(seed: int, form: StaticForm) -> str:
+        model = static_models.static_network(seed)
+        return build_static_graph(model, CONTRACT, form).graph.structure_sha256()
+
+    assert structure(0, SLICED) == structure(1, SLICED)
+    forms = [StaticForm(levels, gelu="table") for levels in ((), (1,), (1, 2))]
+    assert len({structure(0, form) for form in (*forms, StaticForm())}) == 4
+
+
+def test_gelu_by_sigmoid_scales_every_map_and_no_probability() -> None:
+    model = static_models.static_network()
+    graph = graph_of(model, StaticForm(dense_bridges=()))
+    assert "gelu" not in graph.static.graph.operators()
+    logits, maps = graph(IMAGES.double())
+    table = graph_of(model)
+    approximate = pytest.MonkeyPatch()
+    with approximate.context() as patch:
+        patch.setitem(_OPERATORS, "gelu", lambda _, x: x[0] * torch.sigmoid(1.702 * x[0]))
+        goal, goals = table(IMAGES.double())
+    assert (logits - goal).abs().max() < 1e-4 * goal.abs().max()
+    assert (logits - table(IMAGES.double())[0]).abs().max() > 1e-3 * goal.abs().max()
+    for place, value in maps.items():
+        assert (value - goals[place]).abs().max() < 1e-4 * goals[place].abs().max(), place
+
+
+def test_norms_that_stay_dynamic() -> None:
+    model = static_models.random_network()
+    assert len(static_names(model, StaticForm(dynamic_norms=("ebn1", "dbn4")))) == 45
+    with pytest.raises(InputError, match="no norm is called 'ebn7'; there are 47"):
+        static_names(model, StaticForm(dynamic_norms=("ebn7",)))
+    with pytest.raises(InputError, match=r"needs static norms throughout, encoder4\.0\.norm1"):
+        build_static_graph(model, CONTRACT)
+
+
+def test_no_norm_is_left_and_gates_are_grids() -> None:
+    contract = ModelContract(256, 256)
+    graph = build_static_graph(static_models.static_network(), contract).graph
+    assert not {"mean", "rsqrt", "maximum"} & graph.operators().keys()
+    assert max(value.data.size for value in graph.constants() if value.data is not None) < 5000
+    enlarged = [
+        node for node in graph.nodes
+        if node.op == "resize" and graph.values[node.inputs[0]].data is not None
+    ]  # fmt: skip
+    assert [node.scope for node in enlarged] == ["encoder4", "encoder5", "decoder3"]
+
+
+def test_half_of_a_gab_cannot_be_folded() -> None:
+    model = static_models.static_network(static=("GAB3.g1.0",))
+    with pytest.raises(InputError, match=r"1 of a GAB's 5 norms are static"):
+        build_static_graph(model, CONTRACT, SLICED)
+    assert not is_static(model.GAB2)
+
+
+@pytest.mark.parametrize("level", [1, 3])
+def test_a_dense_bridge_is_exact_for_constant_maps_and_for_the_skip_map(
+    level: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("egeunet.quantize.dense_bridge._SMALLEST_GAIN", 1e-6)
+    torch.manual_seed(level)
+    model = static_models.static_network(level)
+    bridge, mask = getattr(model, f"GAB{level}"), getattr(model, f"gt_conv{6 - level}")[0]
+    parts = static_bridge(bridge, mask)
+    if level == 1:  # one output: as the network's last GAB is used
+        parts = parts.behind(torch.randn(1, 8).numpy())
+    dense = dense_bridge(parts)
+    deep, guide = torch.randn(dense.deep[0].shape[1]), torch.randn(mask.in_channels)
+    channels = dense.kernels[0].shape[3]
+    skip = torch.randn(1, channels, 24, 24)
+    found, goal = (torch.zeros(1, len(parts.tail[1]), 24, 24) for _ in range(2))
+    lifted = torch.tensor(dense.deep[0]) @ deep + torch.tensor(dense.deep[1])
+    assert dense.guide is not None and parts.guide is not None
+    lifted += torch.tensor(dense.guide[0]) @ guide + torch.tensor(dense.guide[1])
+    for kernel, bias, dilation in zip(dense.kernels, dense.biases, dense.dilations, strict=True):
+        found += nn.functional.conv2d(
+            skip + lifted[:, None, None], torch.tensor(kernel).permute(0, 3, 1, 2),
+            torch.tensor(bias, dtype=torch.float32), padding=dilation, dilation=dilation,
+        )  # fmt: skip
+    projected = torch.tensor(parts.deep[0]) @ deep + torch.tensor(parts.deep[1])
+    logit = torch.tensor(parts.guide[0]) @ guide + torch.tensor(parts.guide[1])
+    mixed = []
+    for index, part in enumerate(projected.chunk(4)):
+        flat = part[:, None, None].expand(-1, 24, 24)
+        joined = torch.cat((flat, skip.chunk(4, dim=1)[index][0], logit.expand(1, 24, 24)))[None]
+        kernel, dilation = torch.tensor(parts.kernels[index]), parts.dilations[index]
+        mixed.append(
+            nn.functional.conv2d(
+                joined, kernel.permute(3, 0, 1, 2), torch.tensor(parts.biases[index]),
+                padding=dilation, dilation=dilation, groups=joined.shape[1],
+            )
+        )  # fmt: skip
+    weight, constant = map(torch.tensor, parts.tail)
+    goal = torch.einsum("oc,nchw->nohw", weight, torch.cat(mixed, 1)) + constant[:, None, None]
+    inner = (..., slice(7, -7), slice(7, -7))
+    assert (found[inner] - goal[inner]).abs().max() < 0.01 * goal.abs().max()
+
+
+def test_scale_and_centre_is_the_norm_but_for_what_nobody_reads() -> None:
+    norm = StaticNorm(3).eval()
+    norm.running_mean.copy_(torch.tensor([0.5, 0.0, 0.0]))  # type: ignore[union-attr]
+    norm.weight.data.copy_(torch.tensor([2.0, -1.0, 1e-9]))
+    norm.bias.data.copy_(torch.tensor([1.0, 0.5, 3.0]))
+    scale, centre = scale_and_centre(norm)
+    x = np.array([0.7, -0.3, 0.2])
+    goal = norm(torch.tensor(x, dtype=torch.float32)[None, :, None, None])[0, :, 0, 0]
+    assert scale[:2] * (x[:2] - centre[:2]) == pytest.approx(goal[:2].detach().numpy(), abs=1e-5)
+    assert abs(centre[2]) <= 4.01  # not 3e9
+
+
+def test_a_grid_is_recovered_from_its_enlargement() -> None:
+    grid = torch.randn(1, 3, 8, 8)
+    full = nn.functional.interpolate(grid, (32, 20), mode="bilinear", align_corners=True)
+    found = enlarged_from(full.permute(0, 2, 3, 1).numpy(), 8)
+    assert found == pytest.approx(grid.permute(0, 2, 3, 1).numpy(), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("form", "message"),
+    [
+        ({"dense_bridges": (0,)}, "levels 1 to 5"),
+        ({"kernel_scales": "row"}, "got 'row'"),
+        ({"gelu": "tanh"}, "table or sigmoid, got 'tanh'"),
+    ],
+)
+def test_a_form_that_does_not_exist(form: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        StaticForm(**form)  # type: ignore[arg-type]

@@ -1,0 +1,249 @@
+"""The network that trains a graph computes what its integer file computes."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from egeunet.export.graph import Graph, GraphBuilder
+from egeunet.export.tflite.emit import emit_tflite
+from egeunet.model import EGEUNet, ModelContract, load_weights
+from egeunet.quantize.calibration import Calibration
+from egeunet.quantize.int8 import quantize_int8
+from egeunet.quantize.packed import pack
+from egeunet.quantize.static_form import StaticForm
+from egeunet.quantize.static_graph import StaticGraph, build_static_graph, static_names
+from egeunet.quantize.static_norms import norm_names, with_static_norms
+from egeunet.quantize.trained_graph import (
+    TrainedGraph,
+    grid,
+    kernel_on_grid,
+    on_grid,
+    scale_groups,
+    stays_float,
+)
+
+_PATH = Path(__file__).parents[1] / "static_models.py"
+_SPEC = importlib.util.spec_from_file_location("static_models", _PATH)
+assert _SPEC is not None and _SPEC.loader is not None
+static_models = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(static_models)
+
+Build = Callable[[GraphBuilder], str]
+
+CONTRACT = ModelContract(static_models.SIZE, static_models.SIZE)
+IMAGES = static_models.images(3)
+
+
+@pytest.fixture(scope="module")
+def fitted() -> EGEUNet:
+    """The shipped network with static norms: unlike random ones it does not magnify rounding."""
+    model, _ = load_weights()
+    static = with_static_norms(model, norm_names(model), IMAGES)
+    static.final.bias.data -= static(IMAGES).logits.mean()  # or all of them are background
+    return static
+
+
+def _random(*shape: int) -> np.ndarray:
+    return np.random.default_rng(sum(shape)).normal(size=shape).astype(np.float32)
+
+
+def integer_network(fitted: EGEUNet, form: StaticForm) -> TrainedGraph:
+    network = TrainedGraph(build_static_graph(fitted, CONTRACT, form))
+    network.set_bounds(network.observe(IMAGES))
+    network.integer = True
+    with torch.no_grad():
+        network.growth.uniform_(-0.2, 0.2, generator=torch.Generator().manual_seed(1))
+    return network
+
+
+def quantized(network: TrainedGraph) -> Graph:
+    calibration = Calibration(network.calibration_ranges(), "", 3, "", 64, 64)
+    graph, scales = network.trained(), network.static.form.kernel_scales
+    kept = [node.output for node in graph.nodes if stays_float(node)]
+    return quantize_int8(graph, calibration, CONTRACT, "uint8", kept, scales)
+
+
+def run_file(data: bytes, images_nchw: torch.Tensor) -> np.ndarray:
+    """Probability (N, H, W, C) of a uint8 file, by LiteRT."""
+    interpreter = pytest.importorskip("ai_edge_litert.interpreter")
+    model = interpreter.Interpreter(model_content=data, num_threads=1)
+    model.allocate_tensors()
+    found = []
+    for image in (images_nchw * 255).round().byte().permute(0, 2, 3, 1).numpy():
+        model.set_tensor(model.get_input_details()[0]["index"], image[None])
+        model.invoke()
+        found.append(model.get_tensor(model.get_output_details()[0]["index"])[0] / 256)
+    return np.stack(found)
+
+
+@pytest.mark.parametrize(
+    "form", [StaticForm(), StaticForm((), "channel", "table"), StaticForm((1, 2))]
+)
+def test_integer_mode_is_what_litert_computes(fitted: EGEUNet, form: StaticForm) -> None:
+    network = integer_network(fitted, form)
+    with torch.no_grad():
+        logits, _ = network(IMAGES)
+        network.integer = False
+        floats, _ = network(IMAGES)
+    ours, real = (torch.sigmoid(x)[:, 0].numpy() for x in (logits, floats))
+    file = run_file(emit_tflite(pack(quantized(network)), CONTRACT), IMAGES)[..., 0]
+    difference, rounding = np.abs(file - ours), np.abs(real - ours)
+    seen = f"max {difference.max():.3g}, mean {difference.mean():.3g} of {rounding.mean():.3g}"
+    assert difference.mean() < 0.01, seen
+    assert difference.mean() < 0.5 * rounding.mean(), seen  # or else float would do as well
+
+
+def test_a_dynamic_norm_computes_in_float32_in_both(fitted: EGEUNet) -> None:
+    form = StaticForm(gelu="table", dynamic_norms=("ebn1",))
+    model, _ = load_weights()
+    static = with_static_norms(model, static_names(model, form), IMAGES)
+    static.final.bias.data -= static(IMAGES).logits.mean()
+    network = integer_network(static, form)
+    with torch.no_grad():
+        ours = torch.sigmoid(network(IMAGES)[0])[:, 0].numpy()
+    graph = quantized(network)
+    assert "dequantize" in graph.operators()
+    difference = np.abs(run_file(emit_tflite(pack(graph), CONTRACT), IMAGES)[..., 0] - ours)
+    assert difference.mean() < 0.01, f"max {difference.max():.3g}, mean {difference.mean():.3g}"
+
+
+def _conv(dilation: int) -> Build:
+    def build(b: GraphBuilder) -> str:
+        inputs = b.input, b.constant(_random(3, 3, 3, 4)), b.constant(_random(3))
+        return b.add_node("conv2d", inputs, (1, 12, 10, 3), dilation=dilation)
+
+    return build
+
+
+def _rejoined(b: GraphBuilder, x: str) -> str:
+    return b.concat([b.slice(x, 1, 2), b.elementwise("gelu", x), b.slice(x, 3, 1)])
+
+
+OPERATORS: dict[str, Build] = {
+    "conv2d": _conv(1),
+    "dilated conv2d": _conv(5),
+    "1x1 conv2d": lambda b: b.conv2d(b.input, _random(6, 1, 1, 4), _random(6)),
+    "depthwise_conv2d": lambda b: b.depthwise_conv2d(b.input, _random(1, 3, 3, 4), _random(4), 2),
+    "add": lambda b: b.add(b.elementwise("gelu", b.input), b.input),
+    "sub": lambda b: b.sub(b.input, b.constant(_random(4))),
+    "mul": lambda b: b.mul(b.input, b.constant(_random(1, 12, 1, 4))),
+    "gelu": lambda b: b.elementwise("gelu", b.sub(b.input, b.constant(_random(4)))),
+    "sigmoid": lambda b: b.sub(b.elementwise("sigmoid", b.input), b.constant(_random(4))),
+    "max_pool": lambda b: b.max_pool(b.sub(b.input, b.constant(_random(4)))),
+    "resize": lambda b: b.resize(b.sub(b.input, b.constant(_random(4))), 23, 31),
+    "concat": lambda b: _rejoined(b, b.sub(b.input, b.constant(_random(4)))),
+}
+
+
+@pytest.mark.parametrize("kernel_scales", ["channel", "tensor"])
+@pytest.mark.parametrize("name", OPERATORS)
+def test_every_operator_rounds_as_litert_does(name: str, kernel_scales: str) -> None:
+    b = GraphBuilder((1, 12, 10, 4))
+    graph = b.finish(b.elementwise("sigmoid", OPERATORS[name](b)))
+    network = TrainedGraph(StaticGraph(graph, {}, StaticForm((), kernel_scales, "table")))
+    image = torch.rand(1, 4, 12, 10, generator=torch.Generator().manual_seed(0))
+    image = (image * 255).round() / 255
+    network.set_bounds(network.observe(image))
+    network.integer = True
+    with torch.no_grad():
+        ours = torch.sigmoid(network(image)[0]).permute(0, 2, 3, 1).numpy() * 256
+    found = run_file(emit_tflite(pack(quantized(network)), CONTRACT), image) * 256
+    difference = np.abs(found - ours.clip(0, 255))
+    # The file's probability is rounded. Where a sum lies between two steps of a logit, they may
+    # part; such a step is several of the probability's.
+    assert difference.max() < 6, f"max {difference.max():.3g}, mean {difference.mean():.3g}"
+    assert (difference <= 0.51).mean() > 0.95
+
+
+def test_the_file_has_exactly_the_trained_scales(fitted: EGEUNet) -> None:
+    network = integer_network(fitted, StaticForm())
+    graph = quantized(network)
+    network_grids = {
+        name: [float(part) for part in grid(*network.current_bounds().detach()[group])]
+        for name, group in network.groups.items()
+        if network.static.graph.values[name].data is None
+    }
+    sigmoids = {n.output for n in network.static.graph.nodes if n.op == "sigmoid"}
+    network_grids |= {name: [1 / 256, -128.0] for name in sigmoids}
+    # Nodes keep their order; the quantizer adds a QUANTIZE at either end.
+    found = [graph.values[node.output] for node in graph.nodes if node.op != "quantize"]
+    names = [node.output for node in network.static.graph.nodes]
+    for name, value in zip(names[:-1], found[:-1], strict=True):
+        assert value.quantization is not None
+        scale, zero = network_grids[name]
+        assert value.quantization.scale[0] == pytest.approx(scale, rel=2e-6), name
+        assert value.quantization.zero_point[0] == zero, name
+
+
+def test_no_float_operator_is_left(fitted: EGEUNet) -> None:
+    graph = pack(quantized(integer_network(fitted, StaticForm())))
+    assert {value.dtype for value in graph.values.values()} == {"uint8", "int8", "int32"}
+
+
+def test_gradients_reach_kernels_biases_gates_and_bounds(fitted: EGEUNet) -> None:
+    network = integer_network(fitted, StaticForm())
+    logits, maps = network(IMAGES[:1])
+    (logits.square().mean() + sum(value.square().mean() for value in maps.values())).backward()
+    without = [name for name, p in network.constants.items() if not p.grad.abs().sum() > 0]
+    assert without == []
+    assert (network.growth.grad.abs().sum(1) > 0).float().mean() > 0.95
+
+
+def test_values_tied_by_an_operator_share_a_group() -> None:
+    b = GraphBuilder((1, 4, 4, 2))
+    constant = b.constant(np.ones((1, 2, 2, 2), np.float32))
+    enlarged = b.resize(constant, 4, 4)
+    moved = b.slice(b.concat([b.input, enlarged]), 1, 2)
+    logits = b.elementwise("gelu", moved)
+    graph = b.finish(b.elementwise("sigmoid", logits))
+    groups = scale_groups(graph)
+    tied = {groups[name] for name in (constant, enlarged, moved)}
+    assert len(tied) == 1
+    assert groups[logits] not in tied
+    assert graph.output not in groups
+
+
+def test_a_constant_that_shares_a_scale_is_clipped_to_it() -> None:
+    b = GraphBuilder((1, 4, 4, 1))
+    constant = b.constant(np.full((1, 2, 2, 1), 5.0, np.float32))
+    logits = b.add(b.input, b.resize(constant, 4, 4))
+    graph = b.finish(b.elementwise("sigmoid", logits))
+    network = TrainedGraph(StaticGraph(graph, {}, StaticForm()))
+    network.set_bounds(dict.fromkeys(network.groups, (0.0, 2.0)))
+    assert network.ranges()[constant][1] == pytest.approx(5.0)  # it is seen, too
+    with torch.no_grad():
+        network.growth.fill_(-1.0)
+    data = network.trained().values[constant].data
+    assert data is not None
+    assert data.max() == pytest.approx(5 / np.e, rel=1e-4)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.floats(-50, 0), st.floats(0, 50), st.floats(-60, 60))
+def test_on_grid_rounds_within_and_clips_outside(low: float, high: float, x: float) -> None:
+    bounds = torch.tensor(low), torch.tensor(high)
+    scale, zero = (float(part) for part in grid(*bounds))
+    once = on_grid(torch.tensor([x]), *bounds)
+    assert torch.allclose(on_grid(once, *bounds), once)
+    least, most = (-128 - zero) * scale, (127 - zero) * scale
+    assert abs(float(once) - np.clip(x, least, most)) <= scale / 2 * 1.001 + 1e-6
+    assert float(on_grid(torch.zeros(1), *bounds)) == 0  # what padding puts in
+
+
+@pytest.mark.parametrize("axis", [0, 3, None])
+def test_kernels_are_rounded_per_channel_or_whole(axis: int | None) -> None:
+    kernel = torch.randn(4, 3, 3, 5) * torch.logspace(0, 2, 4)[:, None, None, None]
+    result = kernel_on_grid(kernel, axis)
+    others = [i for i in range(4) if i != axis]
+    step = kernel.abs().amax(others, keepdim=True) / 127
+    assert ((result - kernel).abs() <= step / 2 * 1.001).all()
+    levels = result / step
+    assert torch.allclose(levels, levels.round(), atol=1e-3)

@@ -24,15 +24,11 @@ export: $(VENV)/installed
 # The tables and the picture of README.md and docs/, measured anew on real images.
 results: $(VENV)/installed
 	$(if $(DATA),,$(error give the images: make results DATA=ISIC2017))
-	$(BIN)/egeunet-export --format tflite --int8
-	$(BIN)/egeunet-export --format tflite --fp16
-	$(BIN)/egeunet-export --format tflite
-	$(BIN)/egeunet-export --format onnx
-	$(BIN)/egeunet-export --format coreml
-	$(BIN)/egeunet-bench build/egeunet_int8.tflite build/egeunet_float16.tflite \
-	    build/egeunet_float32.tflite build/egeunet_float32.onnx build/egeunet_float16.mlpackage \
-	    --data $(DATA) --json build/results.json --markdown docs/results.md
-	$(BIN)/egeunet-bench build/egeunet_int8.tflite --limit 4 --pictures docs/pictures/synthetic.png
+	$(BIN)/egeunet-bench --data $(DATA) --out build \
+	    --json build/results.json --html build/results.html --markdown docs/results.md
+	$(BIN)/python -m egeunet.benchmarks.readme_table build/results.json README.md
+	$(BIN)/egeunet-bench build/egeunet_int8.tflite --limit 4 --quick \
+	    --pictures docs/pictures/synthetic.png
 
 test: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup

@@ -95,8 +95,7 @@ def runtime(cls: _Class) -> _Class:
 def known_runtimes() -> tuple[Runtime, ...]:
     """All registered runtimes: ours first, then the peers."""
     for module in _REGISTERING:
-        if find_spec(module) is not None:
-            import_module(module)
+        import_module(module)
     return tuple(sorted(_RUNTIMES.values(), key=lambda each: each.peer))
 
 

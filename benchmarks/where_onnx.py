@@ -47,13 +47,13 @@ def _matched(
     path: Path, file: Any, model: EGEUNet, contract: ModelContract
 ) -> tuple[Graph, dict[str, str]]:
     """The graph, and the file's name of each of its values that is an operator's output."""
-    from egeunet.export.deploy import build_deploy_graph
     from egeunet.export.onnx.builder import OnnxBuilder
     from egeunet.export.onnx.emit import INPUT_NAME, _written
+    from egeunet.export.onnx.form import build_onnx_graph
 
     nodes = [node for node in file.graph.node if node.op_type != _CONVERSION]
     for optimize in OPTIMIZATIONS:
-        graph = build_deploy_graph(model, contract, optimize)
+        graph = build_onnx_graph(model, contract, optimize)
         written = _written(OnnxBuilder(graph, INPUT_NAME))
         if [node.op_type for node in written.nodes] != [node.op_type for node in nodes]:
             continue

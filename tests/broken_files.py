@@ -145,9 +145,9 @@ def onnx_giving_nan(data: bytes) -> bytes:
 
     model = onnx.ModelProto.FromString(data)
     node = next(each for each in model.graph.node if each.op_type == "Conv")
-    old = next(each for each in model.graph.initializer if each.name == node.input[2])
+    old = next(each for each in model.graph.initializer if each.name == node.input[-1])
     broken = numpy_helper.to_array(old).copy()
-    broken[0] = np.nan
+    broken.flat[0] = np.nan
     model.graph.initializer.append(numpy_helper.from_array(broken, "broken"))
-    node.input[2] = "broken"
+    node.input[-1] = "broken"
     return bytes(model.SerializeToString())

@@ -16,8 +16,8 @@ from egeunet.benchmarks.latency import Plan
 from egeunet.benchmarks.report.schema import check_report
 from egeunet.benchmarks.where import where
 from egeunet.export import export
-from egeunet.export.deploy import build_deploy_graph
 from egeunet.export.lean import build_lean_graph
+from egeunet.export.onnx.form import build_onnx_graph
 from egeunet.model import ModelContract, load_weights, save_weights
 from egeunet.model.errors import InputError
 
@@ -58,7 +58,7 @@ def files(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
         for precision in precisions
     ]
     model, contract = load_weights(weights)
-    lean, deploy = build_lean_graph(model, contract), build_deploy_graph(model, contract)
+    lean, deploy = build_lean_graph(model, contract), build_onnx_graph(model, contract)
     data = {path.name.removeprefix("egeunet_"): path.read_bytes() for path in made}
     bytes_of = {
         "inverted.tflite": broken.with_output_inverted(data["float32.tflite"], lean),

@@ -53,8 +53,11 @@ def exported_from(path: Path) -> tuple[str, str] | None:
     written = _report_of(path, tree_sha256(path))
     if written is None:
         return None
-    version = written["environment"]["packages"]["egeunet-mobile"]
-    return written["source_weights"]["sha256"], version
+    try:
+        version = str(written["environment"]["packages"]["egeunet-mobile"])
+        return str(written["source_weights"]["sha256"]), version
+    except (KeyError, TypeError):  # somebody has edited it
+        return None
 
 
 def _report_of(path: Path, digest: str) -> dict[str, Any] | None:
@@ -64,7 +67,7 @@ def _report_of(path: Path, digest: str) -> dict[str, Any] | None:
         report = json.loads(beside.read_bytes())
     except (OSError, ValueError):  # none there, or somebody else's: then the file speaks
         return None
-    wanted = ("precision", "weight_bytes", "source_weights", "environment")
+    wanted = ("precision", "weight_bytes", "source_weights")
     if not isinstance(report, dict) or any(name not in report for name in wanted):
         return None
     return report if report.get("sha256") == digest else None

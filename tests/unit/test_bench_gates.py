@@ -74,6 +74,15 @@ def test_made_up_truth_judges_nobody() -> None:
     assert "iou_drop_points" not in names and "mask_iou" in names
 
 
+def test_made_up_images_have_limits_of_their_own() -> None:
+    gate = bench_gates()["int8"]["mask_iou"]
+    between = GOOD | {"mask_iou": (gate["limit"] + gate["synthetic"]) / 2}
+    for synthetic in (True, False):
+        found = {v.name: v for v in verdicts("int8", between, synthetic=synthetic)}["mask_iou"]
+        assert found.passed is synthetic
+        assert found.limit == gate["synthetic" if synthetic else "limit"]
+
+
 def report(rows: int, reasons: tuple[str, ...] = ()) -> dict[str, Any]:
     """Rows that fail one gate each."""
     gate = {"name": "mask_iou", "value": 0.5, "limit": 0.9, "passed": False}

@@ -25,7 +25,9 @@ export: $(VENV)/installed
 results: $(VENV)/installed
 	$(if $(DATA),,$(error give the images: make results DATA=ISIC2017))
 	$(BIN)/egeunet-bench --data $(DATA) --out build \
-	    --json build/results.json --html build/results.html --markdown docs/results.md
+	    --json build/results.json --html build/results.html --markdown docs/files.md
+	$(BIN)/egeunet-evaluate model/shipped/egeunet_isic2017.safetensors --data $(DATA) \
+	    --page docs/results.md
 	$(BIN)/python -m egeunet.benchmarks.readme_table build/results.json README.md
 	$(BIN)/egeunet-bench build/egeunet_int8.tflite --limit 4 --quick \
 	    --pictures docs/pictures/synthetic.png

@@ -40,13 +40,22 @@ def activations(graph: Graph, image_nhwc: Tensor) -> Iterator[tuple[str, Tensor]
     values[graph.input] = image_nhwc
     yield graph.input, image_nhwc
     for node in graph.nodes:
-        if node.op not in _OPERATORS:
-            raise NotImplementedError(f"no float implementation of operator {node.op!r}")
-        values[node.output] = _OPERATORS[node.op](node, [values[name] for name in node.inputs])
+        values[node.output] = compute(node, [values[name] for name in node.inputs])
         yield node.output, values[node.output]
         for name in node.inputs:
             if last_use[name] is node:
                 values.pop(name, None)
+
+
+def compute(node: Node, inputs: list[Tensor]) -> Tensor:
+    """What one node gives for its inputs, NHWC.
+
+    Raises:
+        NotImplementedError: for an operator that float graphs do not have.
+    """
+    if node.op not in _OPERATORS:
+        raise NotImplementedError(f"no float implementation of operator {node.op!r}")
+    return _OPERATORS[node.op](node, inputs)
 
 
 def run_graph(graph: Graph, image_nhwc: Tensor) -> Tensor:
@@ -60,21 +69,22 @@ def run_graph(graph: Graph, image_nhwc: Tensor) -> Tensor:
 
 @operator("conv2d")
 def _conv2d(node: Node, inputs: list[Tensor]) -> Tensor:
-    x, weight, bias = inputs
-    kernel = weight.permute(0, 3, 1, 2)  # OHWI -> OIHW
-    y = F.conv2d(x.permute(0, 3, 1, 2), kernel, bias, padding=kernel.shape[2] // 2)
-    return y.permute(0, 2, 3, 1)
+    return _convolve(node, inputs, inputs[1].permute(0, 3, 1, 2), 1)  # OHWI -> OIHW
 
 
 @operator("depthwise_conv2d")
 def _depthwise_conv2d(node: Node, inputs: list[Tensor]) -> Tensor:
-    x, weight, bias = inputs
-    kernel = weight.permute(3, 0, 1, 2)  # 1HWC -> C1HW
+    kernel = inputs[1].permute(3, 0, 1, 2)  # 1HWC -> C1HW
+    return _convolve(node, inputs, kernel, len(kernel))
+
+
+def _convolve(node: Node, inputs: list[Tensor], kernel: Tensor, groups: int) -> Tensor:
+    x, _, bias = inputs
     dilation = node.attributes["dilation"]
-    padding = dilation * (kernel.shape[2] // 2)
     y = F.conv2d(
-        x.permute(0, 3, 1, 2), kernel, bias, padding=padding, dilation=dilation, groups=len(kernel)
-    )
+        x.permute(0, 3, 1, 2), kernel, bias,
+        padding=dilation * (kernel.shape[2] // 2), dilation=dilation, groups=groups,
+    )  # fmt: skip
     return y.permute(0, 2, 3, 1)
 
 

@@ -16,11 +16,10 @@ from egeunet.export.graph import Graph, GraphBuilder, Node, Quantization, Value
 from egeunet.model.contract import ModelContract
 from egeunet.model.errors import InputError
 from egeunet.quantize.calibration import Calibration
+from egeunet.quantize.scale_ties import SAME_SCALE, scale_roots, tied_inputs
 
 IO_TYPES = ("uint8", "int8", "float32")
 KERNEL_SCALES = ("channel", "tensor")
-#: Operators that only move or pick values: their output has their inputs' scale.
-_SAME_SCALE = ("slice", "max_pool", "resize", "concat", "maximum")
 #: LOGISTIC's output scale is fixed by the specification.
 _PROBABILITY = Quantization.per_tensor(1 / 256, -128)
 _UINT8_PROBABILITY = Quantization.per_tensor(1 / 256, 0)
@@ -156,7 +155,7 @@ class _Quantizer:
         elif node.op in ("conv2d", "depthwise_conv2d"):
             inputs = self._convolution_inputs(node)
         else:
-            like = self.scales[node.output] if node.op in _SAME_SCALE else None
+            like = self.scales[node.output] if node.op in SAME_SCALE else None
             inputs = [self._operand(name, like) for name in node.inputs]
         shape = self.graph.values[node.output].shape
         output = self.b.add_node(node.op, inputs, shape, **node.attributes)
@@ -205,22 +204,12 @@ class _Quantizer:
 
 
 def _activation_scales(graph: Graph, calibration: Calibration) -> dict[str, Quantization]:
-    """Scales by value; those tied by a _SAME_SCALE operator share the union of ranges."""
-    parent: dict[str, str] = {}
-
-    def root(name: str) -> str:
-        while parent.setdefault(name, name) != name:
-            name = parent[name]
-        return name
-
-    for node in graph.nodes:
-        if node.op in _SAME_SCALE:
-            for name in node.inputs:
-                parent[root(name)] = root(node.output)
+    """Scales by value; those tied by a SAME_SCALE operator share the union of ranges."""
+    root = scale_roots(graph)
     ranges: dict[str, tuple[float, float]] = {}
     seen = dict(calibration.ranges)
     for node in graph.nodes:
-        for name in node.inputs if node.op in _SAME_SCALE else ():
+        for name in tied_inputs(node):
             data = graph.values[name].data
             if data is not None:
                 seen[name] = float(data.min()), float(data.max())

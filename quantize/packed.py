@@ -14,12 +14,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from egeunet.export.graph import Graph, GraphBuilder, Node, Quantization, Value
 from egeunet.export.tflite.flatbuffer import SharingBuilder
-from egeunet.export.tflite.operators import Lowered, lowering
+from egeunet.export.tflite.operators import LOWERINGS, Lowered, lowering
 
 #: Output channels in which the kernels of dot products work.
 _LANES = 16
@@ -144,14 +143,7 @@ def _twice(value: Value) -> Value:
     return Value(value.name, value.shape, value.dtype, None, Quantization(scale, zero, old.axis))
 
 
-@lowering("dilated_conv2d")
-def _dilated_conv2d(b: SharingBuilder, graph: Graph, node: Node) -> Lowered:
-    dilation = node.attributes["dilation"]
-    offset = b.table(
-        "Conv2DOptions", Padding=schema.Padding.SAME, StrideW=1, StrideH=1,
-        DilationWFactor=dilation, DilationHFactor=dilation,
-    )  # fmt: skip
-    return Lowered("CONV_2D", "Conv2DOptions", offset, integer_version=3)
+lowering("dilated_conv2d")(LOWERINGS["conv2d"])
 
 
 @lowering("reshape")

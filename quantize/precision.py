@@ -19,6 +19,7 @@ from egeunet.quantize.calibration import Calibration, calibrate
 from egeunet.quantize.int8 import quantize_int8
 from egeunet.quantize.range_methods import RangeMethod
 from egeunet.quantize.recipes import prepared_by_recipe
+from egeunet.quantize.scale_ties import float_outputs
 
 if TYPE_CHECKING:
     from egeunet.model.data.dataset import Sample
@@ -52,11 +53,7 @@ def int8_of(
     (docs/decisions.md). Both are computed in float32 between a DEQUANTIZE and a QUANTIZE,
     and the report says how many operators that leaves.
     """
-    kept = [
-        node.output
-        for node in graph.nodes
-        if node.op == "rsqrt" or node.scope.endswith("/group_norm")
-    ]
+    kept = float_outputs(graph)
     quantized = quantize_int8(graph, calibration, source.contract, request.io_type, kept)
     return Prepared(quantized, calibration.summary())
 

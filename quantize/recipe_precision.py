@@ -10,7 +10,7 @@ from egeunet.model.errors import InputError
 from egeunet.quantize.int8 import quantize_int8
 from egeunet.quantize.packed import pack
 from egeunet.quantize.recipe_file import StaticRecipe
-from egeunet.quantize.trained_graph import stays_float
+from egeunet.quantize.scale_ties import float_outputs
 
 
 def int8_from_recipe(path: Path, source: Source, request: ExportRequest) -> Prepared:
@@ -49,7 +49,7 @@ def int8_from_recipe(path: Path, source: Source, request: ExportRequest) -> Prep
         calibration,
         source.contract,
         request.io_type,
-        [node.output for node in graph.nodes if stays_float(node)],
+        float_outputs(graph),
         kernel_scales=recipe.form.kernel_scales,
     )
     details = {

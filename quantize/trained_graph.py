@@ -16,17 +16,15 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from egeunet.export import interpret
 from egeunet.export.graph import Graph, Node
+from egeunet.export.interpret import compute
 from egeunet.model.layers import resize
+from egeunet.quantize.scale_ties import float_outputs, scale_roots, stays_float, tied_inputs
 from egeunet.quantize.static_graph import StaticGraph
 
-#: Operators whose output has the scale of their inputs (as in int8.py), and those of them
-#: whose output lies on that grid without rounding.
-_SAME_SCALE = ("slice", "max_pool", "resize", "concat", "maximum")
+#: Operators of SAME_SCALE whose output lies on the grid of their inputs without rounding.
 _ON_GRID = ("slice", "max_pool", "concat", "maximum")
 _SMALLEST_SCALE = 1e-9
 
@@ -54,7 +52,7 @@ class TrainedGraph(nn.Module):
         self.growth = nn.Parameter(torch.zeros(count, 2))
         self.integer = False
         per_tensor = static.form.kernel_scales == "tensor"
-        self._float_outputs = {node.output for node in graph.nodes if stays_float(node)}
+        self._float_outputs = set(float_outputs(graph))
         self._axes = _kernel_axes(graph, None if per_tensor else 0)
 
     def forward(self, image: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -181,26 +179,11 @@ def scale_groups(graph: Graph) -> dict[str, int]:
     Constants are among them where they are tied to an activation; neither the graph's
     input nor what a sigmoid gives is, whose scales are fixed.
     """
-    parent: dict[str, str] = {}
-
-    def root(name: str) -> str:
-        while parent.setdefault(name, name) != name:
-            name = parent[name]
-        return name
-
-    for node in graph.nodes:
-        for name in node.inputs if node.op in _SAME_SCALE else ():
-            parent[root(name)] = root(node.output)
+    root = scale_roots(graph)
     names = [node.output for node in graph.nodes if node.op != "sigmoid"]
-    names += [name for name in parent if name in graph.values and name not in names]
+    names += [name for node in graph.nodes for name in tied_inputs(node)]
     numbers: dict[str, int] = {}
     return {name: numbers.setdefault(root(name), len(numbers)) for name in dict.fromkeys(names)}
-
-
-def stays_float(node: Node) -> bool:
-    """Whether a node computes in float32 in the integer file: what norms do that are not
-    static (docs/decisions.md, 5)."""
-    return node.op == "rsqrt" or node.scope.endswith("/group_norm")
 
 
 def rounded(x: Tensor) -> Tensor:
@@ -234,14 +217,8 @@ def _kernel_axes(graph: Graph, dense: int | None) -> dict[str, int | None]:
 
 
 def _compute(node: Node, inputs: list[Tensor]) -> Tensor:
-    """NHWC in and out; as in interpret.py, with what training or dilation asks for."""
+    """NHWC in and out; as in interpret.py, but for the gradient of a resize."""
     if node.op == "resize":
         size = (node.attributes["height"], node.attributes["width"])
         return resize(inputs[0].permute(0, 3, 1, 2), size).permute(0, 2, 3, 1)
-    if node.op == "conv2d":
-        x, weight, bias = inputs
-        kernel, dilation = weight.permute(0, 3, 1, 2), node.attributes["dilation"]
-        padding = dilation * (kernel.shape[2] // 2)
-        y = F.conv2d(x.permute(0, 3, 1, 2), kernel, bias, padding=padding, dilation=dilation)
-        return y.permute(0, 2, 3, 1)
-    return interpret._OPERATORS[node.op](node, inputs)
+    return compute(node, inputs)

@@ -56,7 +56,11 @@ def lowering(op: str) -> Callable[[Lowering], Lowering]:
 
 @lowering("conv2d")
 def _conv2d(b: SharingBuilder, graph: Graph, node: Node) -> Lowered:
-    offset = b.table("Conv2DOptions", Padding=_SAME, StrideW=1, StrideH=1)
+    dilation = node.attributes["dilation"]
+    offset = b.table(
+        "Conv2DOptions", Padding=_SAME, StrideW=1, StrideH=1,
+        DilationWFactor=dilation, DilationHFactor=dilation,
+    )  # fmt: skip
     return Lowered("CONV_2D", "Conv2DOptions", offset, integer_version=3)
 
 

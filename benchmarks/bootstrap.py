@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from egeunet.model.errors import InputError
-from egeunet.model.metrics import Counts, jaccard, scores
+from egeunet.model.metrics import JACCARD_THRESHOLD, Counts, jaccard, scores
 
 #: Resamples at a time, so that memory stays small.
 _CHUNK = 500
@@ -45,7 +45,8 @@ def intervals(counts: Counts, *, resamples: int = 10_000, seed: int = 0) -> dict
     exact = scores(counts)
     images, per_image = len(counts), jaccard(counts)
     # One matrix product gives pooled counts and means of a chunk of resamples.
-    columns = np.column_stack((counts, per_image, np.where(per_image < 0.65, 0.0, per_image)))
+    kept = np.where(per_image < JACCARD_THRESHOLD, 0.0, per_image)
+    columns = np.column_stack((counts, per_image, kept))
     rng = np.random.default_rng(seed)
     drawn: dict[str, list[np.ndarray]] = {name: [] for name in NAMES}
     for start in range(0, resamples, _CHUNK):

@@ -48,13 +48,13 @@ def _matched(
 ) -> tuple[Graph, dict[str, str]]:
     """The graph, and the file's name of each of its values that is an operator's output."""
     from egeunet.export.onnx.builder import OnnxBuilder
-    from egeunet.export.onnx.emit import INPUT_NAME, _written
+    from egeunet.export.onnx.emit import INPUT_NAME, lowered
     from egeunet.export.onnx.form import build_onnx_graph
 
     nodes = [node for node in file.graph.node if node.op_type != _CONVERSION]
     for optimize in OPTIMIZATIONS:
         graph = build_onnx_graph(model, contract, optimize)
-        written = _written(OnnxBuilder(graph, INPUT_NAME))
+        written = lowered(OnnxBuilder(graph, INPUT_NAME))
         if [node.op_type for node in written.nodes] != [node.op_type for node in nodes]:
             continue
         there = {

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,8 @@ from numpy.typing import NDArray
 
 from egeunet.benchmarks.android.delegates import CPU, DELEGATES, applied, unknown_flags
 from egeunet.benchmarks.android.remote_folder import RemoteFolder, died_of
-from egeunet.export.runners.runner import Pixels, Probability, Runner, checked_probability
+from egeunet.export.runners.litert_runner import LiteRTRunner
+from egeunet.export.runners.runner import Pixels, Probability, checked_probability
 from egeunet.export.runners.tensor_port import TensorPort
 from egeunet.model.errors import InputError
 from egeunet.model.metrics import agreement, mask_iou
@@ -30,36 +30,7 @@ _LAYER = "image"
 _FLAGS = ("--input_layer_value_files", "--output_filepath", "--input_layer_shape")
 
 
-@dataclass(frozen=True)
-class Ports:
-    """Input and output tensor of a TFLite file that a runner has opened before."""
-
-    source: TensorPort
-    result: TensorPort
-
-
-def ports(path: Path) -> Ports:
-    """Read types, shapes and quantization of the two tensors.
-
-    Raises:
-        InputError: a type that cannot be fed.
-    """
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(model_content=path.read_bytes(), num_threads=1)
-    (source,), (result,) = interpreter.get_input_details(), interpreter.get_output_details()
-    return Ports(_port(source), _port(result))
-
-
-def _port(detail: dict[str, Any]) -> TensorPort:
-    quantization = detail["quantization_parameters"]
-    scales, zero_points = quantization["scales"], quantization["zero_points"]
-    scale, zero = (float(scales[0]), int(zero_points[0])) if len(scales) else (0.0, 0)
-    shape = tuple(int(side) for side in detail["shape"])
-    return TensorPort(detail["index"], shape, np.dtype(detail["dtype"]).name, scale, zero)
-
-
-def push_inputs(folder: RemoteFolder, runner: Runner, port: TensorPort, pixels: Pixels) -> None:
+def push_inputs(folder: RemoteFolder, runner: LiteRTRunner, pixels: Pixels) -> None:
     """Copy images to the phone in the form of the model's input tensor.
 
     Args:
@@ -68,7 +39,7 @@ def push_inputs(folder: RemoteFolder, runner: Runner, port: TensorPort, pixels: 
     Raises:
         InputError: the storage is full, or the phone is gone.
     """
-    stored = port.quantize(runner.contract.normalize(pixels))  # (N, H, W, 3)
+    stored = runner.input_port.quantize(runner.contract.normalize(pixels))  # (N, H, W, 3)
     folder.shell("rm -rf inputs outputs && mkdir outputs", "making folders on the phone")
     with tempfile.TemporaryDirectory() as name:
         local = Path(name) / "inputs"
@@ -85,7 +56,7 @@ Outputs = list[NDArray[np.float32] | str]
 def device_outputs(
     folder: RemoteFolder,
     path: Path,
-    port: Ports,
+    runner: LiteRTRunner,
     ids: Sequence[str],
     delegate: str,
     seconds: int,
@@ -93,7 +64,7 @@ def device_outputs(
     """Run the images of :func:`push_inputs` one after another.
 
     Args:
-        port: of the file that lies on the phone as ``model.tflite``.
+        runner: of the file that lies on the phone as ``model.tflite``.
         ids: names of the images, for messages.
 
     Returns:
@@ -103,7 +74,7 @@ def device_outputs(
         InputError: benchmark_model fails on the CPU, its output has a wrong size, or the
             phone is gone.
     """
-    shape = ",".join(map(str, port.source.shape))
+    shape = ",".join(map(str, runner.input_port.shape))
     for index, id in enumerate(ids):
         arguments = [
             f"--graph={MODEL}",
@@ -130,7 +101,7 @@ def device_outputs(
             return reason
         if delegate != CPU and applied(delegate, output).share in ("none", None):
             return applied(delegate, output).reason
-    return _read(folder, path, port.result, ids)
+    return _read(folder, path, runner.output_port, ids)
 
 
 def _read(folder: RemoteFolder, path: Path, port: TensorPort, ids: Sequence[str]) -> Outputs | str:

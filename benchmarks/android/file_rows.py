@@ -14,7 +14,6 @@ from egeunet.benchmarks.android.device_masks import (
     TOOL,
     compare,
     device_outputs,
-    ports,
     push_inputs,
 )
 from egeunet.benchmarks.android.options import AndroidOptions
@@ -22,7 +21,7 @@ from egeunet.benchmarks.android.phone import PhoneFacts, thermal
 from egeunet.benchmarks.android.remote_folder import RemoteFolder, died_of
 from egeunet.benchmarks.model_file import describe_file
 from egeunet.benchmarks.rows import shown_path
-from egeunet.export.runners import open_runner
+from egeunet.export.runners.litert_runner import LiteRTRunner
 from egeunet.export.runners.runner import Pixels, checked_pixels
 from egeunet.model.errors import InputError
 
@@ -57,12 +56,11 @@ class FileOnPhone:
         self.folder.push(self.file, MODEL, self.file.name)
         ids: Sequence[str] = ()
         if images is not None:
-            runner = open_runner(self.file)
+            runner = LiteRTRunner(self.file, threads=1)
             ids = images[0][: self.options.images]
             pixels = checked_pixels(images[1][: self.options.images], runner.contract)
-            tensors = ports(self.file)
             self.progress(f"{self.file.name}: copying {len(ids)} images")
-            push_inputs(self.folder, runner, tensors.source, pixels)
+            push_inputs(self.folder, runner, pixels)
             host, threshold = runner(pixels), runner.contract.threshold
         rows = []
         for name in self.options.delegates:
@@ -75,7 +73,7 @@ class FileOnPhone:
             if found and len(ids):
                 self.progress(f"{self.file.name}: masks, {DELEGATES[name].title}")
                 given = device_outputs(
-                    self.folder, self.file, tensors, ids, name, self.options.seconds
+                    self.folder, self.file, runner, ids, name, self.options.seconds
                 )
                 for row in found:
                     if isinstance(given, str):

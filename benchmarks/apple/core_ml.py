@@ -17,13 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from egeunet.export.runners.coreml_runner import read_package
 from egeunet.export.runners.runner import (
-    CONTRACT_KEY,
     Pixels,
     Probability,
     checked_pixels,
     checked_probability,
-    contract_for,
     first_line,
 )
 from egeunet.model.errors import EgeunetError, InputError, needs_extra
@@ -63,22 +62,7 @@ class CoreMLPackage:
     def __init__(self, path: Path) -> None:
         self.path = path
         with needs_extra("torch"):
-            from egeunet.export.coreml.package import Package
-        try:
-            self._package = Package(path)
-            source = self._package.specification.description.input[0].type
-            self._takes_image = source.WhichOneof("Type") == "imageType"
-            kind = source.imageType if self._takes_image else None
-            sides = (kind.height, kind.width) if kind else source.multiArrayType.shape[2:4]
-            text = self._package.metadata.get(CONTRACT_KEY)
-            self.contract = contract_for(path, text, int(sides[0]), int(sides[1]))
-        except EgeunetError:
-            raise
-        except Exception as error:  # protobuf and coremltools raise whatever the bytes provoke
-            message = first_line(error)
-            raise InputError(
-                f"{path}: not a Core ML package that can be read ({message})"
-            ) from error
+            self._package, self._takes_image, self.contract = read_package(path)
 
     def inputs(self, pixels: NDArray[np.uint8]) -> dict[str, Any]:
         """What Core ML takes for one image, uint8 (1, H, W, 3): an image, or (1, 3, H, W) float32.

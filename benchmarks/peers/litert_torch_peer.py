@@ -64,8 +64,4 @@ class LiteRTSession:
 def _port(details: list[dict[str, Any]], side: str) -> TensorPort:
     if len(details) != 1:
         raise InputError(f"expected one {side}, the file has {len(details)}")
-    detail = details[0]
-    scale, zero_point = detail["quantization"]  # (0.0, 0) where it is float32
-    dtype = np.dtype(detail["dtype"]).name
-    shape = tuple(int(side) for side in detail["shape"])
-    return TensorPort(int(detail["index"]), shape, dtype, float(scale), int(zero_point))
+    return TensorPort.of_tensor(details[0])

@@ -63,7 +63,7 @@ def _model(
 ) -> ModelProto:
     from onnx import helper
 
-    b = _written(OnnxBuilder(graph, INPUT_NAME, half=half, dynamic=dynamic))
+    b = lowered(OnnxBuilder(graph, INPUT_NAME, half=half, dynamic=dynamic))
     source = _port(graph.values[graph.input].shape, INPUT_NAME, dynamic)
     result = _port(graph.values[graph.output].shape, OUTPUT_NAME, dynamic)
     body = helper.make_graph(b.nodes, "egeunet", [source], [result], b.initializers)
@@ -74,7 +74,8 @@ def _model(
     return model
 
 
-def _written(b: OnnxBuilder) -> OnnxBuilder:
+def lowered(b: OnnxBuilder) -> OnnxBuilder:
+    """The builder with the nodes and initializers of its whole graph."""
     graph = b.graph
     splits = channel_splits(graph)
     for node in graph.nodes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,7 +20,11 @@ from egeunet.export.runners.runner import (
     first_line,
     register,
 )
+from egeunet.model.contract import ModelContract
 from egeunet.model.errors import EgeunetError, InputError, needs_extra
+
+if TYPE_CHECKING:
+    from egeunet.export.coreml.package import Package
 
 #: Name of the runner that executes the saved program without Core ML.
 INTERPRETER = "coreml-interpreter"
@@ -32,22 +36,8 @@ class CoreMLRunner:
 
     def __init__(self, path: Path, threads: int) -> None:
         with needs_extra("coreml"):
-            from egeunet.export.coreml.package import Package
+            self._package, self._takes_image, self.contract = read_package(path)
         self._path = path
-        try:
-            self._package = Package(path)
-            source = self._package.specification.description.input[0]
-            self._takes_image = source.type.WhichOneof("Type") == "imageType"
-            height, width = _sides(source.type)
-            text = self._package.metadata.get(CONTRACT_KEY)
-            self.contract = contract_for(path, text, height, width)
-        except EgeunetError:
-            raise
-        except Exception as error:  # protobuf and coremltools raise whatever the bytes provoke
-            message = first_line(error)
-            raise InputError(
-                f"{path}: not a Core ML package that can be read ({message})"
-            ) from error
         self._predict = self._core_ml() if sys.platform == "darwin" else self._interpret
         self.name = "coreml" if sys.platform == "darwin" else INTERPRETER
         kind = "RGB image" if self._takes_image else "normalized array"
@@ -95,6 +85,28 @@ class CoreMLRunner:
             return model.predict({self._package.input_name: given})[self._package.output_name]
 
         return predict
+
+
+def read_package(path: Path) -> tuple[Package, bool, ModelContract]:
+    """A saved package, whether its input is an image, and what its file says of itself.
+
+    Raises:
+        InputError: not a package of ours that can be read.
+        ModuleNotFoundError: torch is not installed.
+    """
+    from egeunet.export.coreml.package import Package
+
+    try:
+        package = Package(path)
+        kind = package.specification.description.input[0].type
+        text = package.metadata.get(CONTRACT_KEY)
+        contract = contract_for(path, text, *_sides(kind))
+        return package, kind.WhichOneof("Type") == "imageType", contract
+    except EgeunetError:
+        raise
+    except Exception as error:  # protobuf and coremltools raise whatever the bytes provoke
+        message = first_line(error)
+        raise InputError(f"{path}: not a Core ML package that can be read ({message})") from error
 
 
 def _sides(kind: Any) -> tuple[int, int]:

@@ -37,13 +37,19 @@ TRIAL_SECONDS = 60
 
 @register(".tflite")
 class LiteRTRunner:
-    """Runs a TFLite file; see :class:`Runner`. Its batch of 1 is looped over."""
+    """Runs a TFLite file; see :class:`Runner`. Its batch of 1 is looped over.
+
+    Attributes:
+        input_port, output_port: the file's two tensors.
+    """
 
     name = "litert-xnnpack"
+    #: What is said of a file that it cannot open.
+    _refusal = "not a TFLite file that can be run"
 
     def __init__(self, path: Path, threads: int, trial: bool = True) -> None:
         with needs_extra("tflite"):
-            from ai_edge_litert.interpreter import Interpreter
+            import ai_edge_litert.interpreter  # noqa: F401 - its absence must show first
         self._path = path
         try:
             data = path.read_bytes()
@@ -54,12 +60,12 @@ class LiteRTRunner:
             _try_in_another_process(path)
         try:
             with _quiet():
-                self._interpreter = Interpreter(model_content=data, num_threads=threads)
+                self._interpreter = self._opened(data, threads)
             inputs = self._interpreter.get_input_details()
             outputs = self._interpreter.get_output_details()
-            self._input = _port(path, "input", inputs, 3)
-            self._output = _port(path, "output", outputs, 1)
-            height, width = self._input.shape[1:3]
+            self.input_port = _port(path, "input", inputs, 3)
+            self.output_port = _port(path, "output", outputs, 1)
+            height, width = self.input_port.shape[1:3]
             self.contract = contract_for(path, text, height, width)
             with _quiet():
                 self._interpreter.allocate_tensors()
@@ -67,27 +73,34 @@ class LiteRTRunner:
             raise
         except Exception as error:
             message = first_line(error)
-            raise InputError(f"{path}: not a TFLite file that can be run ({message})") from error
-        self.precision_note = f"input {self._input}, output {self._output}"
+            raise InputError(f"{path}: {self._refusal} ({message})") from error
+        self.precision_note = f"input {self.input_port}, output {self.output_port}"
+
+    def _opened(self, data: bytes, threads: int) -> Any:
+        """LiteRT's interpreter of a file."""
+        from ai_edge_litert.interpreter import Interpreter
+
+        return Interpreter(model_content=data, num_threads=threads)
 
     def bind(self, image_nhwc: Pixels) -> Callable[[], object]:
         real = self.contract.normalize(checked_pixels(image_nhwc, self.contract))
-        self._invoke(self._input.quantize(real))
+        self._invoke(self.input_port.quantize(real))
         return self._interpreter.invoke  # the input stays set
 
     def __call__(self, image_nhwc: Pixels) -> Probability:
         real = self.contract.normalize(checked_pixels(image_nhwc, self.contract))
-        stored = self._input.quantize(real)
+        stored = self.input_port.quantize(real)
         # The shape is that of the run: a damaged file may say another one when it is opened.
         parts = [self._invoke(stored[i : i + 1]) for i in range(len(stored))]  # (1, H, W, 1) each
-        stored_output = np.concatenate(parts) if parts else np.zeros((0, *self._output.shape[1:]))
-        return checked_probability(self._path, self._output.dequantize(stored_output), image_nhwc)
+        port = self.output_port
+        given = np.concatenate(parts) if parts else np.zeros((0, *port.shape[1:]))
+        return checked_probability(self._path, port.dequantize(given), image_nhwc)
 
     def _invoke(self, stored: Any) -> Any:
         try:
-            self._interpreter.set_tensor(self._input.index, stored)
+            self._interpreter.set_tensor(self.input_port.index, stored)
             self._interpreter.invoke()
-            return self._interpreter.get_tensor(self._output.index)
+            return self._interpreter.get_tensor(self.output_port.index)
         except (ValueError, RuntimeError) as error:
             message = first_line(error)
             raise InputError(f"{self._path}: LiteRT cannot run it ({message})") from error
@@ -103,13 +116,8 @@ def _port(path: Path, side: str, details: list[dict[str, Any]], channels: int) -
         raise InputError(
             f"{path}: {side} {detail['name']!r} has shape {shape}, expected (1, H, W, {channels})"
         )
-    quantization = detail["quantization_parameters"]
-    scales, zero_points = quantization["scales"], quantization["zero_points"]
-    if len(scales) > 1:
-        raise InputError(f"{path}: {side} has {len(scales)} scales, expected one per tensor")
-    scale, zero = (float(scales[0]), int(zero_points[0])) if len(scales) else (0.0, 0)
     try:
-        return TensorPort(detail["index"], shape, np.dtype(detail["dtype"]).name, scale, zero)
+        return TensorPort.of_tensor(detail)
     except InputError as error:
         raise InputError(f"{path}: {side} {detail['name']!r} is {error}") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +44,21 @@ class TensorPort:
             raise InputError(f"{self.dtype} with scale {self.scale}, expected a positive number")
         if not limits.min <= self.zero_point <= limits.max:
             raise InputError(f"{self.dtype} with zero point {self.zero_point}, out of its range")
+
+    @classmethod
+    def of_tensor(cls, detail: Mapping[str, Any]) -> TensorPort:
+        """Of a tensor as LiteRT's interpreter describes it.
+
+        Raises:
+            InputError: several scales, or as the class.
+        """
+        quantization = detail["quantization_parameters"]
+        scales, zero_points = quantization["scales"], quantization["zero_points"]
+        if len(scales) > 1:
+            raise InputError(f"quantized with {len(scales)} scales, expected one per tensor")
+        scale, zero = (float(scales[0]), int(zero_points[0])) if len(scales) else (0.0, 0)
+        shape = tuple(int(side) for side in detail["shape"])
+        return cls(int(detail["index"]), shape, np.dtype(detail["dtype"]).name, scale, zero)
 
     def quantize(self, real: NDArray[np.float32]) -> NDArray[Any]:
         """float32 real values -> stored values, rounded to nearest and clipped to the type.

@@ -59,7 +59,8 @@ def test_symmetric_weight_error(shape: tuple[int, int, int], axis: int, power: i
     error = np.abs(values * scale.astype(np.float64) - weight)
     assert (error <= scale / 2 * (1 + 1e-5)).all()
     others = tuple(i for i in range(4) if i != axis)
-    # The peak uses the whole range; of a tiny kernel, whose scale is the least one, what it is worth.
+    # The peak uses the whole range; of a tiny kernel, whose scale is the
+    # least there is, what it is worth.
     worth = np.rint(np.abs(weight).max(axis=others) / quantization.scale)
     wanted = np.where(quantization.scale > np.float32(1e-9), 127, worth)
     assert (np.abs(values.astype(int)).max(axis=others) == wanted).all()

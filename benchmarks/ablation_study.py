@@ -162,7 +162,7 @@ def study_data(
         InputError: no such splits, or an image that cannot be read.
     """
     from egeunet.model.data.cache import load_prepared
-    from egeunet.model.data.dataset import KNOWN_LEAKS, hold_out, without
+    from egeunet.model.data.dataset import hold_out
     from egeunet.model.data.synthetic import synthetic_dataset
 
     if folder is None:
@@ -170,7 +170,7 @@ def study_data(
     else:
         test = labelled_folder(folder, "test")
         data = load_prepared(folder, size, size, splits=("train",), progress=True)
-        data = data.select(without(data.ids, KNOWN_LEAKS))
+        data = data.select(data.training_ids()[0])
     training, validation = (data.select(part) for part in hold_out(data.ids, hold_out_every))
     return training, validation, test
 

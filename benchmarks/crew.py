@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from types import TracebackType
 
 from egeunet.benchmarks.candidates import Candidate, Skip
+from egeunet.benchmarks.closing import Closing
 from egeunet.benchmarks.worker import Opened
 from egeunet.benchmarks.worker_process import WorkerProcess
 from egeunet.model.errors import InputError
@@ -15,7 +15,7 @@ from egeunet.model.errors import InputError
 _QUICKLY = 2000.0
 
 
-class Crew:
+class Crew(Closing):
     """A process for each candidate that could be opened; a context manager.
 
     Args:
@@ -79,17 +79,6 @@ class Crew:
         """End all processes."""
         for worker in self.workers.values():
             worker.close()
-
-    def __enter__(self) -> Crew:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _all(self, method: str, step: Callable[[str], None]) -> None:
         """Ask all; what imports can be done side by side, opening is timed and is not."""

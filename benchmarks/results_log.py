@@ -7,15 +7,15 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
+from egeunet.benchmarks.closing import Closing
 from egeunet.benchmarks.pictures import Picture
 from egeunet.model.atomic import explained, replacing
 from egeunet.model.errors import InputError
 
 
-class ResultsLog:
+class ResultsLog(Closing):
     """Appends records, each on disk before the next begins; a context manager.
 
     Args:
@@ -35,15 +35,8 @@ class ResultsLog:
             self._file.flush()
             os.fsync(self._file.fileno())
 
-    def __enter__(self) -> ResultsLog:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close the file; every record is on the disk already."""
         self._file.close()
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from types import TracebackType
+
+from egeunet.benchmarks.closing import Closing
 
 
-class Steps:
+class Steps(Closing):
     """A progress bar on standard error, only where somebody looks; a context manager.
 
     Args:
@@ -31,13 +32,6 @@ class Steps:
         self._bar.total = max(self._bar.total, self._bar.n + 1)  # some were not foreseen
         self._bar.update()
 
-    def __enter__(self) -> Steps:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """The end of the bar."""
         self._bar.close()

@@ -6,9 +6,9 @@ import multiprocessing
 import tempfile
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
+from egeunet.benchmarks.closing import Closing
 from egeunet.benchmarks.worker import serve
 from egeunet.model.errors import InputError
 
@@ -18,7 +18,7 @@ PATIENCE = 900.0
 _GRACE = 2.0
 
 
-class WorkerProcess:
+class WorkerProcess(Closing):
     """One candidate in a process of its own; a context manager.
 
     Args:
@@ -93,17 +93,6 @@ class WorkerProcess:
             self._process.kill()
             self._process.join()
         self._log.close()
-
-    def __enter__(self) -> WorkerProcess:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _dead(self) -> InputError:
         """Why no answer comes; the process is gone or goes now."""

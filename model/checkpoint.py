@@ -9,12 +9,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from egeunet.model.atomic import write_bytes
 from egeunet.model.errors import InputError
 
 FILE_NAME = "checkpoint.pt"
 _VERSION = 1
+
+
+def copied(model: nn.Module) -> dict[str, torch.Tensor]:
+    """A network's state dict, detached from it."""
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+def plain(value: Any) -> Any:
+    """A recipe with lists for tuples, as a JSON round trip gives it: comparable as text."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 @dataclass

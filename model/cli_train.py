@@ -137,16 +137,13 @@ def _recipes(options: argparse.Namespace) -> tuple[Recipe, ...]:
 
 def _data(options: argparse.Namespace, size: int, world: World) -> PreparedData:
     from egeunet.model.data.cache import load_prepared
-    from egeunet.model.data.dataset import KNOWN_LEAKS, without
     from egeunet.model.data.synthetic import synthetic_dataset
 
     if options.data is None:
         _say("no --data: training on synthetic pictures", world)
         return synthetic_dataset(_SYNTHETIC, size, seed=0)
     data = load_prepared(options.data, size, size, split_csv=options.split_csv, progress=world.main)
-    ids = data.split("train") if "train" in data.splits else data.ids
-    kept = without(ids, KNOWN_LEAKS)
-    if len(kept) < len(ids):
-        left_out = ", ".join(sorted(set(ids) - set(kept)))
-        _say(f"left out, as it equals a test image: {left_out}", world)
+    kept, left_out = data.training_ids()
+    if left_out:
+        _say(f"left out, as it equals a test image: {', '.join(left_out)}", world)
     return data.select(kept)

@@ -116,9 +116,10 @@ class Recipe:
 
 #: Where the images with a ruler and ink marks begin: 450 of the paper's 1,500 training images,
 #: the last by id. The test part has the ids after them.
-_LATE = "ISIC_0011402"
+LATE = "ISIC_0011402"
 
-_STRONGER = Augmentation(
+#: Of what is tuned on images seen often.
+STRONGER = Augmentation(
     zoom=(0.7, 1.5), gain=0.1, brightness=0.15, contrast=0.3, saturation=0.35
 )  # fmt: skip
 _AT_256 = Recipe(
@@ -128,9 +129,9 @@ _AT_256 = Recipe(
     validate_every=2,
     seed=1,
     stop=20,
-    repeat_from=_LATE,
+    repeat_from=LATE,
     repeats=3,
-    augmentation=_STRONGER,
+    augmentation=STRONGER,
 )
 #: Recipes by name: runs one after another, each from the best weights of the one before.
 RECIPES: dict[str, tuple[Recipe, ...]] = {

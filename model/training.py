@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from egeunet.model.checkpoint import TrainingState
+from egeunet.model.checkpoint import TrainingState, copied, plain
 from egeunet.model.config import EGEUNetConfig
 from egeunet.model.contract import ModelContract
 from egeunet.model.distributed import World
@@ -24,6 +23,7 @@ from egeunet.model.errors import InputError
 from egeunet.model.losses import deep_supervision_loss
 from egeunet.model.pictures import Pictures
 from egeunet.model.recipe import Recipe, Stage
+from egeunet.model.stopping import StopRequest
 
 CHECKPOINT_SECONDS = 240.0
 _CHANNELS_LAST = torch.channels_last
@@ -80,7 +80,7 @@ class Trainer:
         self.optimizer = _optimizer(self.model, recipe)
         described = {**recipe.to_dict(), "network": self.model.config.to_dict()}
         self.state = TrainingState(described, training.fingerprint(), 0, {}, {}, {})
-        self._stop_requested = False
+        self.stop = StopRequest(folder)
         if resume:
             self._restore()
 
@@ -89,8 +89,8 @@ class Trainer:
         if state.data_fingerprint != self.state.data_fingerprint:
             raise InputError(f"{self.folder}: its checkpoint was trained on other data")
         # A JSON round trip turns tuples into lists; compare what both look like as text.
-        ours, theirs = _plain(self.state.recipe), _plain(state.recipe)
-        network = theirs.pop("network", _plain(EGEUNetConfig().to_dict()))  # older ones have none
+        ours, theirs = plain(self.state.recipe), plain(state.recipe)
+        network = theirs.pop("network", plain(EGEUNetConfig().to_dict()))  # older ones have none
         if ours.pop("network") != network:
             raise InputError(f"{self.folder}: its checkpoint is of another network")
         if ours != theirs:
@@ -117,11 +117,8 @@ class Trainer:
             OutputError: ``folder`` cannot be written, which shows before the first step.
         """
         total = sum(s.epochs * self.steps_per_epoch(s) for s in self.recipe.stages)
-        handlers = {
-            s: signal.signal(s, self._request_stop) for s in (signal.SIGINT, signal.SIGTERM)
-        }
         hidden = None if self.progress else True  # None: a bar on a terminal only
-        try:
+        with self.stop:
             if self.state.step == 0:
                 self.save()
             with tqdm(total=total, initial=self.state.step, disable=hidden) as bar:
@@ -131,9 +128,6 @@ class Trainer:
                     if self.state.step < ends:
                         self._run_stage(stage, done, ends, total, bar)
                     done = ends
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
         return self.state
 
     def _epochs(self, stage: Stage) -> int:
@@ -169,7 +163,7 @@ class Trainer:
             self._average(step)
             self.state.step = step + 1
             # Once a step: the loss of the whole batch, and a stop after the same step everywhere.
-            mean, stop = self.world.agree(loss.item(), self._stop_requested)
+            mean, stop = self.world.agree(loss.item(), self.stop.made)
             losses.append(mean)
             bar.update()
             if self.on_step and self.world.main:
@@ -182,9 +176,7 @@ class Trainer:
                 self.save()
                 saved = time.monotonic()
             if stop:
-                raise KeyboardInterrupt(
-                    f"{self.folder} has a checkpoint of step {self.state.step}, --resume goes on"
-                )
+                raise self.stop.stopped(self.state.step)
         self.save()
 
     def _batch(
@@ -216,7 +208,7 @@ class Trainer:
         self.state.log.append(row)
         # Only the last resolution is the contract's; earlier stages are not comparable.
         if stage == self.recipe.stages[-1] and iou > self.state.best_iou:
-            self.state.best_iou, self.state.best = iou, _copy(self.averaged)
+            self.state.best_iou, self.state.best = iou, copied(self.averaged)
         bar.set_postfix(size=stage.size, loss=f"{loss:.3f}", iou=f"{iou:.4f}")
         self.save()
         if self.on_validation and self.world.main:
@@ -226,14 +218,9 @@ class Trainer:
         """Write the checkpoint, if this process is the one that writes."""
         if not self.world.main:
             return
-        self.state.model, self.state.averaged = _copy(self.model), _copy(self.averaged)
+        self.state.model, self.state.averaged = copied(self.model), copied(self.averaged)
         self.state.optimizer = self.optimizer.state_dict()
         self.state.save(self.folder)
-
-    def _request_stop(self, *_: object) -> None:
-        if self._stop_requested:
-            raise KeyboardInterrupt(f"{self.folder} keeps the checkpoint before, --resume goes on")
-        self._stop_requested = True
 
 
 @torch.inference_mode()
@@ -272,13 +259,3 @@ def _optimizer(model: EGEUNet, recipe: Recipe) -> torch.optim.AdamW:
 def _channels_last(model: EGEUNet) -> EGEUNet:
     # torch's stubs do not know this overload of Module.to.
     return model.to(memory_format=_CHANNELS_LAST)  # type: ignore[call-overload]
-
-
-def _copy(model: EGEUNet) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in model.state_dict().items()}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,11 +1,11 @@
-"""The averaged network of a fine-tuning, its optimizer, and what a checkpoint holds of both."""
+"""The averaged network of a fine-tuning, and its optimizer."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 
 @torch.no_grad()
@@ -27,15 +27,3 @@ def new_optimizer(model: nn.Module, weight_decay: float) -> torch.optim.AdamW:
         {"params": [p for p in trained if p.ndim <= 2], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, weight_decay=weight_decay, foreach=True)
-
-
-def copied(model: nn.Module) -> dict[str, Tensor]:
-    """The state dict, detached from the network."""
-    return {name: value.detach().clone() for name, value in model.state_dict().items()}
-
-
-def plain(value: Any) -> Any:
-    """With lists for tuples, as a JSON round trip gives it."""
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -7,6 +7,7 @@ import argparse
 import csv
 import io
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--weights", type=Path, metavar="F", help="default: the shipped weights")
     p.add_argument("--size", type=int, metavar="S", help="input side, 32 x n (default: contract's)")
     p.add_argument("--resume", action="store_true", help="go on from the checkpoint in OUT.run/")
+    p.add_argument("--plan", metavar="NAME", help="a named plan; what follows changes it")
     p.add_argument(
         "--phases", nargs="+", metavar="K:E:R",
         help="kind:epochs:rate, in order (default: norms:16:2e-3 float:8:5e-4 integer:16:3e-4)",
@@ -65,6 +67,7 @@ def run(options: argparse.Namespace) -> int:
         from egeunet.model.data.dataset import hold_out
         from egeunet.model.pictures import Pictures
         from egeunet.quantize.finetune import Finetuner
+        from egeunet.quantize.synthetic_pictures import with_synthetic
     from egeunet.export.exporter import load_source
     from egeunet.export.request import ExportRequest
 
@@ -81,11 +84,13 @@ def run(options: argparse.Namespace) -> int:
     training, validation = (data.select(part) for part in hold_out(data.ids, options.hold_out))
     training = training.select(training.ids[: options.limit])
     print(f"training on {len(training)} images, validating on {len(validation)}", file=sys.stderr)
+    repeats = plan.repeats_of(training.ids)
+    pictures = Pictures.from_arrays(training.images, training.masks, repeats)
     finetuner = Finetuner(
         plan,
         source.model,
         source.contract,
-        Pictures.from_arrays(training.images, training.masks),
+        with_synthetic(pictures, plan.synthetic, source.model, source.contract),
         Pictures.from_arrays(validation.images, validation.masks),
         folder,
         resume=options.resume,
@@ -93,8 +98,13 @@ def run(options: argparse.Namespace) -> int:
         progress=not options.quiet,
         on_validation=lambda state: write_curve(folder / "log.csv", state.log),
     )
-    _finish(finetuner, source, options.out, f"{len(training)} images of {options.data.name}")
+    _finish(finetuner, source, options.out, _described(len(training), options.data, plan))
     return 0
+
+
+def _described(count: int, folder: Path, plan: FinetunePlan) -> str:
+    beside = f" and {plan.synthetic} synthetic ones" if plan.synthetic else ""
+    return f"{count} images of {folder.name}{beside}"
 
 
 def write_curve(path: Path, log: list[dict[str, Any]]) -> None:
@@ -109,32 +119,32 @@ def write_curve(path: Path, log: list[dict[str, Any]]) -> None:
 
 
 def _plan(options: argparse.Namespace) -> FinetunePlan:
-    from egeunet.quantize.finetune_plan import FinetunePlan, Phase
-    from egeunet.quantize.static_form import StaticForm
+    from egeunet.quantize.finetune_plan import PLANS, Phase
 
+    name = options.plan or "default"
+    if name not in PLANS:
+        raise InputError(f"no plan is called {name!r}; there are {', '.join(PLANS)}")
     form = {
         name: getattr(options, name)
         for name in ("dense_bridges", "kernel_scales", "gelu", "dynamic_norms")
     }
     given = {
         "phases": options.phases and tuple(Phase.parse(text) for text in options.phases),
-        "form": StaticForm(**{k: v for k, v in form.items() if v is not None}),
+        "form": replace(PLANS[name].form, **{k: v for k, v in form.items() if v is not None}),
         "batch": options.batch,
         "seed": options.seed,
     }
     if options.limit is not None and options.limit < 1:
         raise InputError(f"--limit must be 1 or more, got {options.limit}")
-    return FinetunePlan(**{k: v for k, v in given.items() if v is not None})
+    return replace(PLANS[name], **{k: v for k, v in given.items() if v is not None})
 
 
 def _data(options: argparse.Namespace, source: Source) -> PreparedData:
     from egeunet.model.data.cache import load_prepared
-    from egeunet.model.data.dataset import KNOWN_LEAKS, without
 
     contract = source.contract
     data = load_prepared(options.data, contract.height, contract.width, progress=not options.quiet)
-    ids = data.split("train") if "train" in data.splits else data.ids
-    return data.select(without(ids, KNOWN_LEAKS))
+    return data.select(data.training_ids()[0])
 
 
 def _finish(finetuner: Finetuner, source: Source, out: Path, data: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,12 +14,13 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from egeunet.model.checkpoint import TrainingState
+from egeunet.model.checkpoint import TrainingState, copied, plain
 from egeunet.model.contract import ModelContract
 from egeunet.model.egeunet import EGEUNet
 from egeunet.model.errors import InputError
 from egeunet.model.pictures import Pictures
-from egeunet.quantize.averaging import average, copied, new_optimizer, plain
+from egeunet.model.stopping import StopRequest
+from egeunet.quantize.averaging import average, new_optimizer
 from egeunet.quantize.distillation import Distillation
 from egeunet.quantize.finetune_networks import Networks
 from egeunet.quantize.finetune_plan import FinetunePlan, Phase
@@ -74,7 +74,7 @@ class Finetuner:
         teacher = TappedNetwork(copy.deepcopy(reference))
         self.loss = Distillation(teacher, samples[:8], plan.truth, plan.maps)
         self.state = TrainingState(plan.to_dict(), training.fingerprint(), 0, {}, {}, {})
-        self._stop_requested = False
+        self.stop = StopRequest(folder)
         if resume:
             state = TrainingState.load(folder)
             if state.data_fingerprint != self.state.data_fingerprint:
@@ -100,22 +100,16 @@ class Finetuner:
             OutputError: ``folder`` cannot be written, which shows before the first step.
         """
         total = sum(phase.epochs for phase in self.plan.phases) * self.epoch_steps
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        handlers = {number: signal.signal(number, self._request_stop) for number in numbers}
         hidden = None if self.progress else True  # None: a bar on a terminal only
         averaged: nn.Module | None = None
         first = 0
-        try:
-            with tqdm(total=total, initial=self.state.step, disable=hidden) as bar:
-                for phase in self.plan.phases:
-                    steps = phase.epochs * self.epoch_steps
-                    # A phase that ended where a run was stopped is loaded for the next one.
-                    if self.state.step <= first + steps:
-                        averaged = self._run_phase(phase, first, averaged, bar)
-                    first += steps
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
+        with self.stop, tqdm(total=total, initial=self.state.step, disable=hidden) as bar:
+            for phase in self.plan.phases:
+                steps = phase.epochs * self.epoch_steps
+                # A phase that ended where a run was stopped is loaded for the next one.
+                if self.state.step <= first + steps:
+                    averaged = self._run_phase(phase, first, averaged, bar)
+                first += steps
         assert isinstance(averaged, TrainedGraph)
         averaged.load_state_dict(self.state.best)
         return averaged
@@ -185,15 +179,13 @@ class Finetuner:
                 mean_loss = float(np.mean(losses))
                 losses.clear()
                 self._end_epoch(phase, epoch, mean_loss, averaged, bar)
-            stopping = self._stop_requested
+            stopping = self.stop.made
             ended = step + 1 == first + phase.epochs * length
             if stopping or ended or time.monotonic() - saved > CHECKPOINT_SECONDS:
                 self._save(model, averaged, optimizer)
                 saved = time.monotonic()
             if stopping:
-                raise KeyboardInterrupt(
-                    f"{self.folder} has a checkpoint of step {self.state.step}, --resume goes on"
-                )
+                raise self.stop.stopped(self.state.step)
 
     def _batch(self, chosen: Any, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         index = torch.from_numpy(chosen)
@@ -234,8 +226,3 @@ class Finetuner:
         self.state.model, self.state.averaged = copied(model), copied(averaged)
         self.state.optimizer = optimizer.state_dict()
         self.state.save(self.folder)
-
-    def _request_stop(self, *_: object) -> None:
-        if self._stop_requested:
-            raise KeyboardInterrupt(f"{self.folder} keeps the checkpoint before, --resume goes on")
-        self._stop_requested = True

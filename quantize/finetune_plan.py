@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from egeunet.model.augment import Augmentation
 from egeunet.model.errors import InputError
-from egeunet.model.recipe import Recipe, Stage
+from egeunet.model.recipe import LATE, STRONGER, Recipe, Stage
 from egeunet.quantize.static_form import StaticForm
 
 #: In this order: the network with static norms, whose statistics are the batch's while it
@@ -61,7 +65,9 @@ class FinetunePlan:
         ema: decay of the averaged network, which is what is measured and kept.
         warmup, final_rate, weight_decay, seed: as in :class:`egeunet.model.recipe.Recipe`.
         validate_every: epochs between validations; the last of a phase is always one.
-        augmentation: the pictures' random changes.
+        repeat_from, repeats, augmentation: which pictures are seen how often, and how they are
+            changed; as in :class:`egeunet.model.recipe.Recipe`.
+        synthetic: made-up pictures that an epoch shows beside the given ones.
 
     Raises:
         InputError: phases in another order, a value out of its range.
@@ -82,6 +88,9 @@ class FinetunePlan:
     weight_decay: float = 1e-4
     seed: int = 0
     validate_every: int = 2
+    repeat_from: str = ""
+    repeats: int = 1
+    synthetic: int = 0
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
@@ -93,6 +102,8 @@ class FinetunePlan:
         for name in ("truth", "maps"):
             if not 0 <= getattr(self, name) <= 100:
                 raise InputError(f"{name} must lie in 0..100, got {getattr(self, name)}")
+        if not 0 <= self.synthetic <= 10_000:
+            raise InputError(f"synthetic must lie in 0..10000, got {self.synthetic}")
         for phase in self.phases:
             self.rates(phase)  # checks what both have in common
 
@@ -107,8 +118,29 @@ class FinetunePlan:
             ema=self.ema,
             validate_every=self.validate_every,
             seed=self.seed,
+            repeat_from=self.repeat_from,
+            repeats=self.repeats,
         )
+
+    def repeats_of(self, ids: Sequence[str]) -> NDArray[np.int64]:
+        """How often an epoch shows each of these pictures, (N,)."""
+        return self.rates(self.phases[0]).repeats_of(ids)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values."""
         return {**asdict(self), "form": self.form.to_dict()}
+
+
+#: Plans by name; ``isic2017`` makes the recipe of the shipped int8 file.
+PLANS: dict[str, FinetunePlan] = {
+    "default": FinetunePlan(),
+    "isic2017": FinetunePlan(
+        phases=(Phase("norms", 20, 2e-3), Phase("float", 3, 5e-4), Phase("integer", 16, 5e-4)),
+        ema=0.999,
+        truth=0.25,
+        repeat_from=LATE,
+        repeats=3,
+        synthetic=240,
+        augmentation=STRONGER,
+    ),
+}

@@ -20,25 +20,31 @@ class Validation:
     def __init__(self, reference: EGEUNet, contract: ModelContract, pictures: Pictures) -> None:
         self.contract, self.pictures = contract, pictures
         self.truth = pictures.masks[:, 0].numpy()
-        self.reference = self._masks(reference)
+        self.reference = masks_of(reference, contract, pictures.images)
 
     def __call__(self, student: nn.Module) -> tuple[float, float]:
         """IoU with the truth and with the reference's masks, pooled over pixels, 0..1."""
-        masks = self._masks(student)
+        masks = masks_of(student, self.contract, self.pictures.images)
         return scores(counts(masks, self.truth)).iou, mask_iou(masks, self.reference)
 
     def reference_iou(self) -> float:
         """IoU of the reference with the truth."""
         return scores(counts(self.reference, self.truth)).iou
 
-    @torch.no_grad()
-    def _masks(self, network: nn.Module) -> np.ndarray:
-        found = []
-        for images in self.pictures.images.split(_BATCH):
-            # Both the reference's and a student's output begin with the logits.
-            logits = network(normalized(images, self.contract))[0]
-            found.append(torch.sigmoid(logits[:, 0]) >= self.contract.threshold)
-        return torch.cat(found).numpy()
+
+@torch.no_grad()
+def masks_of(network: nn.Module, contract: ModelContract, images: Tensor) -> np.ndarray:
+    """A network's masks, bool (N, H, W), of uint8 (N, 3, H, W).
+
+    Args:
+        network: the reference or a student, in eval mode; what either gives begins with logits.
+        contract, images: at the contract's size.
+    """
+    found = []
+    for batch in images.split(_BATCH):
+        logits = network(normalized(batch, contract))[0]
+        found.append(torch.sigmoid(logits[:, 0]) >= contract.threshold)
+    return torch.cat(found).numpy()
 
 
 def normalized(images: Tensor, contract: ModelContract) -> Tensor:

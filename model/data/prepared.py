@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from egeunet.model.data.dataset import Dataset, Sample, load_sample
+from egeunet.model.data.dataset import KNOWN_LEAKS, Dataset, Sample, load_sample, without
 from egeunet.model.data.resize import check_sides, resize_image, resize_mask
 from egeunet.model.errors import InputError
 
@@ -68,6 +68,15 @@ class PreparedData:
         if not found:
             raise InputError(f"no split {name!r}; there are {sorted(set(self.splits))}")
         return found
+
+    def training_ids(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The ids that may train, and those left out because they equal a test image.
+
+        Of the split "train" if there is one, else of all.
+        """
+        ids = self.split("train") if "train" in self.splits else self.ids
+        kept = without(ids, KNOWN_LEAKS)
+        return kept, tuple(sorted(set(ids) - set(kept)))
 
     def select(self, ids: Sequence[str]) -> PreparedData:
         """The given ids in the given order, copied into memory.

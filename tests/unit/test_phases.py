@@ -52,7 +52,7 @@ def test_a_run_stopped_in_its_second_phase_ends_as_if_it_had_not_been(
     def stops(self: Trainer, step: int) -> None:
         real(self, step)
         if self.recipe == SECOND and step == 1:
-            self._request_stop()
+            self.stop.make()
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Trainer, "_average", stops)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from egeunet.export.registry import find_format, find_precision, formats
-from egeunet.export.request import IO_TYPES, METADATA, Artifact, ExportRequest
+from egeunet.export.request import IO_TYPES, METADATA, NORMS, Artifact, ExportRequest
 from egeunet.model.cli import Parser, command
 from egeunet.model.errors import InputError
 
@@ -40,6 +40,8 @@ def parser() -> Parser:
     p.add_argument("--optimize", metavar="O", default="speed", help="speed (default) or size")
     p.add_argument("--io", metavar="T", help=f"type of input and output: {', '.join(IO_TYPES)}")
     p.add_argument("--calibration", type=Path, metavar="DIR", help="images for --int8")
+    p.add_argument("--norms", metavar="N", help=f"of --int8: {', '.join(NORMS)} "
+                   "(default: static where fine-tuned for these weights)")  # fmt: skip
     p.add_argument("--recipe", type=Path, metavar="F", help="--int8 as egeunet-quantize found it")
     p.add_argument("--target-bytes", type=int, metavar="N", help="exit with 1 if a file is larger")
     p.add_argument("--out", type=Path, default=Path("build"), metavar="DIR", help="default: build")
@@ -87,7 +89,8 @@ def _requests(options: argparse.Namespace) -> list[ExportRequest]:
     rest = {"weights": options.weights, "out": options.out, "io": options.io, "size": options.size,
             "optimize": options.optimize, "batch": options.batch, "dynamic": options.dynamic,
             "calibration": options.calibration, "check": not options.no_check,
-            "recipe": options.recipe, "target_bytes": options.target_bytes}  # fmt: skip
+            "recipe": options.recipe, "target_bytes": options.target_bytes,
+            "norms": options.norms}  # fmt: skip
     # With --format all it is for the one format that has the choice.
     metadata = {kind.name: options.metadata for kind in kinds}
     if options.format == "all":

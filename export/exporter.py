@@ -36,6 +36,7 @@ def export(
     dynamic: bool = False,
     recipe: str | Path | None = None,
     target_bytes: int | None = None,
+    norms: str | None = None,
 ) -> Artifact:
     """Make one file, ``out/egeunet_PRECISION.SUFFIX``, and its report beside it.
 
@@ -43,7 +44,7 @@ def export(
         format: a name in :func:`egeunet.export.registry.formats`.
         precision: one that the format has; None = its first.
         weights, out, io, size, optimize, calibration, check, metadata, batch, dynamic, recipe,
-            target_bytes: see :class:`ExportRequest`.
+            target_bytes, norms: see :class:`ExportRequest`.
 
     Raises:
         InputError: a bad argument or input; nothing is written.
@@ -67,6 +68,7 @@ def export(
         dynamic,
         Path(recipe) if recipe is not None else None,
         target_bytes,
+        norms,
     )
     artifact = run_export(request)
     require_target([artifact], request.target_bytes)

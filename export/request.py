@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 OPTIMIZATIONS = ("speed", "size")
 IO_TYPES = ("float32", "uint8", "int8")
 METADATA = ("full", "contract", "none")
+NORMS = ("static", "exact")
 #: The formats that take several images a run, and those that take any size.
 BATCH_FORMATS, DYNAMIC_FORMATS = ("onnx", "ort"), ("onnx",)
 LARGEST_BATCH = 1024
@@ -41,6 +42,8 @@ class ExportRequest:
             says ``size`` all the same.
         recipe: a file of egeunet-quantize that says how int8 is made; None = the default way.
         target_bytes: what the file shall be no larger than; None = nothing is asked for.
+        norms: of int8: ``static``, fine-tuned so that every norm is a constant affine, or
+            ``exact``, the reference's; None = static where a recipe of these weights is shipped.
 
     Raises:
         InputError: for values that contradict each other.
@@ -60,6 +63,7 @@ class ExportRequest:
     dynamic: bool = False
     recipe: Path | None = None
     target_bytes: int | None = None
+    norms: str | None = None
 
     def __post_init__(self) -> None:
         if self.io is not None and self.io not in IO_TYPES:
@@ -85,9 +89,22 @@ class ExportRequest:
             raise InputError(f"--recipe is for --int8, not for precision {self.precision}")
         if self.recipe is not None and self.calibration is not None:
             raise InputError("--recipe has its own calibration; leave --calibration out")
+        self._check_norms(integer)
         if self.target_bytes is not None and self.target_bytes < 1:
             raise InputError(f"--target-bytes must be 1 or more, got {self.target_bytes}")
         self._check_shape()
+
+    def _check_norms(self, integer: bool) -> None:
+        if self.norms is None:
+            return
+        if self.norms not in NORMS:
+            raise InputError(f"--norms must be {' or '.join(NORMS)}, got {self.norms!r}")
+        if not integer:
+            raise InputError(f"--norms is for --int8, not for precision {self.precision}")
+        if self.recipe is not None:
+            raise InputError("--recipe says which norms there are; leave --norms out")
+        if self.norms == "static" and self.calibration is not None:
+            raise InputError("--norms static has trained ranges; leave --calibration out")
 
     def _check_shape(self) -> None:
         if not 1 <= self.batch <= LARGEST_BATCH:

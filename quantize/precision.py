@@ -18,6 +18,7 @@ from egeunet.model.errors import InputError
 from egeunet.quantize.calibration import Calibration, calibrate
 from egeunet.quantize.int8 import quantize_int8
 from egeunet.quantize.range_methods import RangeMethod
+from egeunet.quantize.recipe_precision import shipped_recipe, static_int8
 from egeunet.quantize.recipes import prepared_by_recipe
 from egeunet.quantize.scale_ties import float_outputs
 
@@ -32,13 +33,28 @@ _SYNTHETIC_SEED = 2000
 
 
 def int8(graph: Graph, source: Source, request: ExportRequest) -> Prepared:
-    """What ``--recipe`` says (see recipes.py), else post-training quantization.
+    """What ``--recipe`` says (see recipes.py), else what ``--norms`` says.
+
+    Static norms are a fine-tuning's result and exist for the shipped weights at their size;
+    exact ones are post-training quantization, for any weights. Images to calibrate on mean
+    the latter.
 
     Raises:
-        InputError: a recipe or a calibration that is not for this export.
+        InputError: a recipe or a calibration that is not for this export; static norms where
+            no recipe of these weights is shipped.
     """
     if request.recipe is not None:
         return prepared_by_recipe(request.recipe, graph, source, request)
+    if request.norms != "exact" and request.calibration is None:
+        recipe = shipped_recipe(source)
+        if recipe is not None:
+            return static_int8(recipe, source, request)
+        if request.norms == "static":
+            raise InputError(
+                f"--norms static: no recipe is shipped for {source.weights} at "
+                f"{source.contract.height} x {source.contract.width}; make one with "
+                "egeunet-quantize finetune and give it as --recipe"
+            )
     calibration = calibration_for(graph, source, request.calibration)
     return int8_of(graph, calibration, source, request)
 
@@ -55,7 +71,7 @@ def int8_of(
     """
     kept = float_outputs(graph)
     quantized = quantize_int8(graph, calibration, source.contract, request.io_type, kept)
-    return Prepared(quantized, calibration.summary())
+    return Prepared(quantized, {"norms": "exact", **calibration.summary()})
 
 
 def calibration_for(

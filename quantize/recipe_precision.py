@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import resources
 from pathlib import Path
 
 from egeunet.export.registry import Prepared
@@ -14,7 +15,7 @@ from egeunet.quantize.scale_ties import float_outputs
 
 
 def int8_from_recipe(path: Path, source: Source, request: ExportRequest) -> Prepared:
-    """The integer graph that a fine-tuning ended with: static norms, no float operator.
+    """The integer graph that a fine-tuning ended with.
 
     Args:
         path: written by ``egeunet-quantize finetune``.
@@ -25,37 +26,65 @@ def int8_from_recipe(path: Path, source: Source, request: ExportRequest) -> Prep
         InputError: not a recipe; one of other weights or another size; not for TFLite.
     """
     recipe = StaticRecipe.load(path)
-    calibration = recipe.calibration
     if request.format != "tflite":
         raise InputError(f"{path}: a recipe is for --format tflite, not for {request.format}")
-    if calibration.weights_sha256 != source.sha256:
-        raise InputError(
-            f"{path}: a recipe of weights {calibration.weights_sha256[:12]}, not of "
-            f"{source.weights} ({source.sha256[:12]}); fine-tune for these weights"
-        )
-    if recipe.contract != source.contract:
-        raise InputError(
-            f"{path}: a recipe for {recipe.contract.height} x {recipe.contract.width} and "
-            f"normalization {recipe.contract.normalization!r}, but asked for is "
-            f"{source.contract.height} x {source.contract.width}, "
-            f"{source.contract.normalization!r}; fine-tune for that"
-        )
+    mismatch = _mismatch(recipe, source)
+    if mismatch:
+        raise InputError(f"{path}: {mismatch}")
     try:
-        graph = recipe.graph()
+        return static_int8(recipe, source, request)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def shipped_recipes() -> list[StaticRecipe]:
+    """The recipes in the package."""
+    folder = resources.files("egeunet.quantize") / "shipped"
+    with resources.as_file(folder) as path:
+        return [StaticRecipe.load(file) for file in sorted(path.glob("*.safetensors"))]
+
+
+def shipped_recipe(source: Source) -> StaticRecipe | None:
+    """The shipped recipe that is of this reference at this size, if there is one."""
+    return next((one for one in shipped_recipes() if not _mismatch(one, source)), None)
+
+
+def static_int8(recipe: StaticRecipe, source: Source, request: ExportRequest) -> Prepared:
+    """The graph of a recipe that is of this reference: static norms, no float operator.
+
+    Raises:
+        InputError: a recipe of another version of this package.
+    """
+    graph, form, calibration = recipe.graph(), recipe.form, recipe.calibration
     quantized = quantize_int8(
         graph,
         calibration,
         source.contract,
         request.io_type,
         float_outputs(graph),
-        kernel_scales=recipe.form.kernel_scales,
+        kernel_scales=form.kernel_scales,
     )
     details = {
         "norms": "static",
-        "form": recipe.form.to_dict(),
+        "form": form.to_dict(),
         "finetuning": recipe.details,
         **calibration.summary(),
     }
     return Prepared(pack(quantized), details)
+
+
+def _mismatch(recipe: StaticRecipe, source: Source) -> str:
+    """Why a recipe is not for this reference; empty if it is."""
+    sha256, ours, theirs = recipe.calibration.weights_sha256, source.contract, recipe.contract
+    if sha256 != source.sha256:
+        return (
+            f"a recipe of weights {sha256[:12]}, not of {source.weights} "
+            f"({source.sha256[:12]}); fine-tune for these weights"
+        )
+    if theirs != ours:
+        return (
+            f"a recipe for {theirs.height} x {theirs.width} and normalization "
+            f"{theirs.normalization!r}, but asked for is {ours.height} x {ours.width}, "
+            f"{ours.normalization!r}; fine-tune for that"
+        )
+    return ""

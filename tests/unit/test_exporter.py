@@ -72,6 +72,7 @@ def test_report(weights: Path, tmp_path: Path, precision: str) -> None:
     if precision == "int8":
         assert report["io"] == "uint8"
         assert report["details"] == {
+            "norms": "exact",
             "calibration": "synthetic images",
             "calibration_images": 4,
             "calibration_method": "min-max",

@@ -57,6 +57,7 @@ def test_int8_is_calibrated_on_the_folder_that_is_given(
         "tflite", "int8", weights=weights, out=tmp_path / "o", calibration=photos, check=False
     ).report
     assert report["details"] == {
+        "norms": "exact",
         "calibration": "3 images of photos",
         "calibration_images": 3,
         "calibration_method": "min-max",

@@ -98,7 +98,7 @@ def test_a_calibration_is_a_recipe_too(
     }  # fmt: skip
     assert "encoder2/group_norm" in scopes and "GAB1" not in scopes  # the default way
     assert found.details == {
-        "recipe": "c.json", "calibration": "2 tests", "calibration_images": 2,
+        "recipe": "c.json", "norms": "exact", "calibration": "2 tests", "calibration_images": 2,
         "calibration_method": "min-max",
     }  # fmt: skip
 

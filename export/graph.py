@@ -102,9 +102,10 @@ class Graph:
 class GraphBuilder:
     """Appends nodes and infers shapes. Every method returns the output's name.
 
-    Operators (activations are (1, H, W, C); all convolutions have stride 1 and SAME
-    zero padding): conv2d, depthwise_conv2d, add, sub, mul, maximum, concat, slice, mean,
-    rsqrt, gelu, sigmoid, max_pool, resize, layer_norm, group_norm, quantize, dequantize.
+    Operators (activations are (1, H, W, C); all convolutions have stride 1, SAME zero
+    padding and a bias or none): conv2d, depthwise_conv2d, add, sub, mul, maximum, concat,
+    slice, mean, rsqrt, gelu, relu, sigmoid, max_pool, resize, layer_norm, group_norm, quantize,
+    dequantize.
     """
 
     def __init__(self, input_shape: Sequence[int], name: str = "image") -> None:
@@ -121,7 +122,7 @@ class GraphBuilder:
         """Add a constant; dtype and quantization are ``like``'s if given."""
         value = Value(f"c{len(self.values)}", data.shape, str(data.dtype), data)
         if like is not None:
-            value = replace(value, quantization=like.quantization)
+            value = replace(value, dtype=like.dtype, quantization=like.quantization)
         self.values[value.name] = value
         return value.name
 
@@ -192,7 +193,7 @@ class GraphBuilder:
         return self.add_node("mean", (x,), shape, axes=tuple(axes))
 
     def elementwise(self, op: str, x: str) -> str:
-        """gelu (exact, by erf), sigmoid or rsqrt."""
+        """gelu (exact, by erf), relu, sigmoid or rsqrt."""
         return self.add_node(op, (x,), self.shape(x))
 
     def max_pool(self, x: str) -> str:

@@ -79,7 +79,7 @@ def _depthwise_conv2d(node: Node, inputs: list[Tensor]) -> Tensor:
 
 
 def _convolve(node: Node, inputs: list[Tensor], kernel: Tensor, groups: int) -> Tensor:
-    x, _, bias = inputs
+    x, bias = inputs[0], inputs[2] if len(inputs) > 2 else None
     dilation = node.attributes["dilation"]
     y = F.conv2d(
         x.permute(0, 3, 1, 2), kernel, bias,
@@ -131,5 +131,6 @@ operator("mul")(lambda node, inputs: inputs[0] * inputs[1])
 operator("affine")(lambda node, inputs: inputs[0] * inputs[1] + inputs[2])
 operator("concat")(lambda node, inputs: torch.cat(inputs, dim=3))
 operator("rsqrt")(lambda node, inputs: torch.rsqrt(inputs[0]))
+operator("relu")(lambda node, inputs: torch.relu(inputs[0]))
 operator("gelu")(lambda node, inputs: F.gelu(inputs[0]))
 operator("sigmoid")(lambda node, inputs: torch.sigmoid(inputs[0]))

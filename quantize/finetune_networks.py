@@ -46,7 +46,10 @@ class Networks:
         if isinstance(model, TrainedGraph) and phase.kind == "integer" and not model.integer:
             model.set_bounds(model.observe(self.samples))
             model.integer = True
-        model.requires_grad_(True)
+        if isinstance(model, TrainedGraph):
+            model.trainable()
+        else:
+            model.requires_grad_(True)
         # torch's stubs do not know this overload of Module.to.
         return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

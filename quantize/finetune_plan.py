@@ -135,9 +135,24 @@ class FinetunePlan:
 PLANS: dict[str, FinetunePlan] = {
     "default": FinetunePlan(),
     "isic2017": FinetunePlan(
-        phases=(Phase("norms", 20, 2e-3), Phase("float", 3, 5e-4), Phase("integer", 16, 5e-4)),
-        ema=0.999,
+        phases=(Phase("norms", 12, 1.5e-3), Phase("float", 6, 5e-4), Phase("integer", 9, 4e-4)),
+        form=StaticForm(
+            gelu="relu",
+            kernel_scales="all-tensor",
+            scale_steps=4,
+            dynamic_norms=(
+                "ebn1",
+                "ebn2",
+                "ebn3",
+                "encoder4.0.norm1",
+                "dbn3",
+                "dbn4",
+                "dbn5",
+            ),
+        ),
+        maps=0.1,
         truth=0.25,
+        ema=0.999,
         repeat_from=LATE,
         repeats=3,
         synthetic=240,

@@ -7,7 +7,9 @@ the scales, other constants asymmetric per tensor.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +21,13 @@ from egeunet.quantize.calibration import Calibration
 from egeunet.quantize.scale_ties import SAME_SCALE, scale_roots, tied_inputs
 
 IO_TYPES = ("uint8", "int8", "float32")
-KERNEL_SCALES = ("channel", "tensor")
+#: One scale a channel of every kernel; of depthwise kernels only; or one a kernel.
+KERNEL_SCALES = ("channel", "tensor", "all-tensor")
+POINTWISE_BITS = (8, 4)
+#: Of zero points of which there shall be few.
+ZERO_POINT_UNIT = 16
+#: A scale a channel costs 4 bytes, half the weights of a 1x1 kernel must be worth more.
+_SMALLEST_FOUR_BIT = 16
 #: LOGISTIC's output scale is fixed by the specification.
 _PROBABILITY = Quantization.per_tensor(1 / 256, -128)
 _UINT8_PROBABILITY = Quantization.per_tensor(1 / 256, 0)
@@ -36,6 +44,8 @@ def quantize_int8(
     io: str = "uint8",
     keep_float: Collection[str] = (),
     kernel_scales: str = "channel",
+    pointwise_bits: int = 8,
+    scale_steps: int = 0,
 ) -> Graph:
     """The graph with integer arithmetic throughout.
 
@@ -46,15 +56,18 @@ def quantize_int8(
         io: type of the file's input and output; ``float32`` adds a QUANTIZE and a
             DEQUANTIZE, ``uint8`` two QUANTIZE that only shift the zero point.
         keep_float: outputs of the nodes that are computed in float32.
-        kernel_scales: ``channel``, or ``tensor`` for one scale a kernel (12 bytes less per
-            output channel); those of depthwise convolutions are per channel in any case.
+        kernel_scales: one of :data:`KERNEL_SCALES`; ``all-tensor`` also gives all biases one
+            scale in the file, where runtimes take it from the input's and the kernel's.
+        pointwise_bits: of 1x1 kernels; those of 4 bits have a scale a channel and become
+            fully connected operators, the only ones with fast kernels for them.
+        scale_steps: that many scales an octave and 16 zero points, so that many values
+            share theirs (bytes); scales of a channel apart. 0 = any.
 
     Raises:
-        InputError: an unknown ``io`` or ``kernel_scales``, or a calibration of another graph.
+        InputError: an unknown choice, or a calibration of another graph.
     """
-    if kernel_scales not in KERNEL_SCALES:
-        known = " or ".join(KERNEL_SCALES)
-        raise InputError(f"kernel_scales must be {known}, got {kernel_scales!r}")
+    require_known("kernel_scales", kernel_scales, KERNEL_SCALES)
+    require_known("pointwise_bits", pointwise_bits, POINTWISE_BITS)
     if io not in IO_TYPES:
         raise InputError(f"io must be one of {', '.join(IO_TYPES)}, got {io!r}")
     expected = {graph.input, *(node.output for node in graph.nodes)}
@@ -64,28 +77,87 @@ def quantize_int8(
             f"calibration of another graph: it lacks {len(lacking)} of the {len(expected)} "
             f"activations and has {len(foreign)} others; calibrate again"
         )
-    per_tensor = kernel_scales == "tensor"
-    return _Quantizer(graph, calibration, contract, io, frozenset(keep_float), per_tensor).run()
+    kernels = Kernels(graph, kernel_scales, pointwise_bits)
+    kept = frozenset(keep_float)
+    return _Quantizer(graph, calibration, contract, io, kept, kernels, scale_steps).run()
 
 
-def asymmetric(low: float, high: float) -> Quantization:
-    """int8 over low..high, widened to hold zero exactly (padding is zero)."""
+def require_known(name: str, value: object, known: Sequence[object]) -> None:
+    """Refuse a value that is none of ``known``.
+
+    Raises:
+        InputError: it is none.
+    """
+    if value not in known:
+        raise InputError(f"{name} must be {' or '.join(map(str, known))}, got {value!r}")
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """How the kernels of a graph are quantized.
+
+    Attributes:
+        graph: in float32.
+        scales, pointwise_bits: see :func:`quantize_int8`.
+    """
+
+    graph: Graph
+    scales: str = "channel"
+    pointwise_bits: int = 8
+
+    def bits(self, node: Node) -> int:
+        """8, or 4 for a 1x1 kernel of enough inputs."""
+        _, height, width, inputs = self.graph.values[node.inputs[1]].shape
+        pointwise = node.op == "conv2d" and (height, width) == (1, 1)
+        small = self.pointwise_bits == 4 and pointwise
+        # Two weights are a byte: an odd number has no half of its own.
+        return 4 if small and inputs >= _SMALLEST_FOUR_BIT and inputs % 2 == 0 else 8
+
+    def axis(self, node: Node) -> int | None:
+        """The axis whose channels have scales of their own; None = one scale."""
+        if node.op == "depthwise_conv2d":
+            return None if self.scales == "all-tensor" else 3
+        return 0 if self.scales == "channel" or self.bits(node) == 4 else None
+
+    def levels(self, node: Node) -> int:
+        """The largest integer of the kernel."""
+        return 2 ** (self.bits(node) - 1) - 1
+
+
+def asymmetric(low: float, high: float, steps: int = 0) -> Quantization:
+    """int8 over low..high, widened to hold zero exactly (padding is zero).
+
+    With ``steps`` the scale is a power of 2 ** (1 / steps), the zero point a multiple of 16.
+    """
     low, high = min(low, 0.0), max(high, 0.0)
-    scale = max((high - low) / 255, _SMALLEST_SCALE)
-    return Quantization.per_tensor(scale, int(np.clip(round(-128 - low / scale), -128, 127)))
+    scale, unit = max((high - low) / 255, _SMALLEST_SCALE), 1
+    if steps:
+        scale, unit = 2.0 ** (round(math.log2(scale) * steps) / steps), ZERO_POINT_UNIT
+    zero = unit * round((-128 - low / scale) / unit)
+    return Quantization.per_tensor(scale, int(np.clip(zero, -128, 127)))
 
 
 def symmetric(
-    weight: NDArray[np.float32], axis: int, least: NDArray[np.float64] | float = 0.0
+    weight: NDArray[np.float32],
+    axis: int | None,
+    least: NDArray[np.float64] | float = 0.0,
+    levels: int = 127,
+    steps: int = 0,
 ) -> tuple[NDArray[np.int8], Quantization]:
-    """int8 kernel in -127..127 with one scale per channel of ``axis``, at least ``least``."""
+    """Kernel in -levels..levels with one scale per channel of ``axis``, at least ``least``;
+    None = one scale, a power of 2 ** (1 / steps) if there are ``steps``."""
     others = tuple(i for i in range(weight.ndim) if i != axis)
-    peak = np.abs(weight).max(axis=others).astype(np.float64)
+    peak = np.abs(weight).max(axis=others).astype(np.float64).reshape(-1)
+    if axis is None:
+        least = np.max(least)
     # A channel of zeros gets a small scale: XNNPACK refuses one of 256 output steps.
-    scale = np.maximum(peak / 127, np.maximum(least, _SMALLEST_SCALE)).astype(np.float32)
+    scale = np.maximum(peak / levels, np.maximum(least, _SMALLEST_SCALE))
+    if axis is None and steps:  # upwards, so that nothing is clipped
+        scale = np.exp2(np.ceil(np.log2(scale) * steps) / steps)
+    scale = scale.astype(np.float32)
     shape = [-1 if i == axis else 1 for i in range(weight.ndim)]
-    values = np.clip(np.round(weight / scale.reshape(shape)), -127, 127).astype(np.int8)
-    return values, Quantization(scale, np.zeros(len(scale), np.int64), axis)
+    values = np.clip(np.round(weight / scale.reshape(shape)), -levels, levels).astype(np.int8)
+    return values, Quantization(scale, np.zeros(len(scale), np.int64), axis or 0)
 
 
 class _Quantizer:
@@ -96,11 +168,12 @@ class _Quantizer:
         contract: ModelContract,
         io: str,
         keep_float: frozenset[str],
-        per_tensor: bool,
+        kernels: Kernels,
+        steps: int,
     ) -> None:
         self.graph, self.io, self.keep_float = graph, io, keep_float
-        self.per_tensor = per_tensor
-        self.scales = _activation_scales(graph, calibration)
+        self.kernels, self.steps = kernels, steps
+        self.scales = _activation_scales(graph, calibration, steps)
         unit = contract.normalization == "unit"
         self.pixel_scale = 1 / 255 if unit else 1.0
         self.scales[graph.input] = Quantization.per_tensor(self.pixel_scale, -128)
@@ -158,7 +231,10 @@ class _Quantizer:
             like = self.scales[node.output] if node.op in SAME_SCALE else None
             inputs = [self._operand(name, like) for name in node.inputs]
         shape = self.graph.values[node.output].shape
-        output = self.b.add_node(node.op, inputs, shape, **node.attributes)
+        op, attributes = node.op, node.attributes
+        if dtype == "int8" and op == "conv2d" and self.kernels.bits(node) == 4:
+            op, attributes = "fully_connected", {}
+        output = self.b.add_node(op, inputs, shape, **attributes)
         quantization = self.scales[node.output] if dtype == "int8" else None
         self.names[node.output, dtype] = self.b.typed(output, dtype, quantization)
 
@@ -169,25 +245,30 @@ class _Quantizer:
         return self.b.constant(value.data)
 
     def _convolution_inputs(self, node: Node) -> list[str]:
-        x, weight, bias = node.inputs
+        x, weight, *bias = node.inputs
         step = self.scales[x].scale.astype(np.float64)
-        real_bias = _data(self.graph.values[bias])
+        channels = self.graph.values[node.output].shape[3]
+        real_bias = _data(self.graph.values[bias[0]]) if bias else np.zeros(channels, np.float32)
         # Beside a tiny kernel a bias would overflow: the channel gets a coarser scale.
         least = np.abs(real_bias) / (step * _BIAS_UNITS)
-        axis, real_kernel = 0 if node.op == "conv2d" else 3, _data(self.graph.values[weight])
-        common = self.per_tensor and node.op == "conv2d"
-        if common:
-            least = np.maximum(least, np.abs(real_kernel).max() / 127).max(keepdims=True)
-        kernel, quantization = symmetric(real_kernel, axis, least)
-        if common:
-            quantization = Quantization.per_tensor(float(quantization.scale[0]), 0)
-        scale = step * quantization.scale
-        quantized_bias = np.round(real_bias / scale).astype(np.int32)
-        bias_quantization = Quantization(scale.astype(np.float32), np.zeros(len(scale), np.int64))
+        kernels, bits = self.kernels, self.kernels.bits(node)
+        kernel, quantization = symmetric(
+            _data(self.graph.values[weight]),
+            kernels.axis(node),
+            least,
+            kernels.levels(node),
+            self.steps,
+        )
+        scale = (step * quantization.scale).astype(np.float32)
+        quantized_bias = np.round(real_bias / (step * quantization.scale)).astype(np.int32)
+        if kernels.scales == "all-tensor":
+            scale = np.ones_like(scale)
+        if bits == 4:
+            kernel = kernel[:, 0, 0]  # (O, I)
         return [
             self._activation(x, "int8"),
-            self._constant(kernel, quantization),
-            self._constant(quantized_bias, bias_quantization),
+            self._constant(kernel, quantization, f"int{bits}"),
+            self._constant(quantized_bias, Quantization(scale, np.zeros(len(scale), np.int64))),
         ]
 
     def _operand(self, name: str, like: Quantization | None = None) -> str:
@@ -195,15 +276,19 @@ class _Quantizer:
         if value.data is None:
             return self._activation(name, "int8")
         data = _data(value)
-        quantization = like or asymmetric(float(data.min()), float(data.max()))
+        quantization = like or asymmetric(float(data.min()), float(data.max()), self.steps)
         units = np.round(data / quantization.scale[0]) + quantization.zero_point[0]
         return self._constant(np.clip(units, -128, 127).astype(np.int8), quantization)
 
-    def _constant(self, data: NDArray[np.generic], quantization: Quantization) -> str:
-        return self.b.typed(self.b.constant(data), str(data.dtype), quantization)
+    def _constant(
+        self, data: NDArray[np.generic], quantization: Quantization, dtype: str = ""
+    ) -> str:
+        return self.b.typed(self.b.constant(data), dtype or str(data.dtype), quantization)
 
 
-def _activation_scales(graph: Graph, calibration: Calibration) -> dict[str, Quantization]:
+def _activation_scales(
+    graph: Graph, calibration: Calibration, steps: int
+) -> dict[str, Quantization]:
     """Scales by value; those tied by a SAME_SCALE operator share the union of ranges."""
     root = scale_roots(graph)
     ranges: dict[str, tuple[float, float]] = {}
@@ -216,7 +301,7 @@ def _activation_scales(graph: Graph, calibration: Calibration) -> dict[str, Quan
     for name, (low, high) in seen.items():
         old = ranges.get(root(name), (0.0, 0.0))
         ranges[root(name)] = (min(old[0], low), max(old[1], high))
-    return {name: asymmetric(*ranges[root(name)]) for name in calibration.ranges}
+    return {name: asymmetric(*ranges[root(name)], steps) for name in calibration.ranges}
 
 
 def _data(value: Value) -> NDArray[np.float32]:

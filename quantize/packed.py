@@ -5,6 +5,7 @@
   products, same sums, bit-identical
 - a resize of one channel works pixel by pixel: rows and columns are resized one after the
   other, each with the other axis as channels. Rounds once more
+- a ReLU behind a convolution or sum, or behind a max-pool of one, is done by it
 - convolutions with a dilation get an operator name of their own, which older emitters
   refuse rather than ignore
 """
@@ -22,39 +23,49 @@ from egeunet.export.tflite.operators import LOWERINGS, Lowered, lowering
 
 #: Output channels in which the kernels of dot products work.
 _LANES = 16
+#: Operators that can clip their result at zero for nothing.
+CLIPPING = ("conv2d", "depthwise_conv2d", "fully_connected", "add")
+#: Operators behind which a ReLU may as well be before them.
+_TRANSPARENT = ("max_pool", "quantize")
 
 
-def pack(graph: Graph) -> Graph:
+def pack(graph: Graph, optimize: str = "speed") -> Graph:
     """The same function in a cheaper arrangement; see the module docstring.
 
     Args:
         graph: quantized, as int8.py makes it.
+        optimize: ``speed``, or ``size``: nothing that adds operators.
     """
-    return _Packer(graph).run()
+    return _Packer(graph, optimize == "speed").run()
 
 
 class _Packer:
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
+    def __init__(self, graph: Graph, fast: bool) -> None:
+        self.graph, self.fast = graph, fast
         start = graph.values[graph.input]
         self.b = GraphBuilder(start.shape, start.name)
         self.b.typed(start.name, start.dtype, start.quantization)
         self.names = {start.name: start.name}
+        self.clipped = _clipped(graph)
 
     def run(self) -> Graph:
         for node in self.graph.nodes:
             self.b.scope = node.scope
-            self.names[node.output] = self.node(node)
+            if node.op == "relu" and self.clipped.get(node.inputs[0]):
+                self.names[node.output] = self.name(node.inputs[0])
+            else:
+                self.names[node.output] = self.node(node)
         return self.b.finish(self.names[self.graph.output])
 
     def node(self, node: Node) -> str:
         source, target = self.graph.values[node.inputs[0]], self.graph.values[node.output]
         if node.op == "conv2d" and node.attributes["dilation"] > 1:
             return self.copy(node, "dilated_conv2d")
-        if node.op == "conv2d" and self.wasteful(node):
+        if self.fast and node.op == "conv2d" and self.wasteful(node):
             return self.paired(node)
         enlarged = target.shape[1] > source.shape[1] and target.shape[2] > source.shape[2]
-        if node.op == "resize" and target.shape[3] == 1 and enlarged and source.data is None:
+        alone = node.op == "resize" and target.shape[3] == 1 and source.data is None
+        if self.fast and alone and enlarged:
             return self.by_axes(node)
         return self.copy(node, node.op)
 
@@ -65,7 +76,13 @@ class _Packer:
         return (height, width) == (3, 3) and 2 * outputs <= _LANES and even and kernel.shape[3] < 4
 
     def copy(self, node: Node, op: str) -> str:
-        return self.add(op, [self.name(name) for name in node.inputs], node.output, node.attributes)
+        inputs = [self.name(name) for name in node.inputs]
+        return self.add(op, inputs, node.output, self.attributes(node))
+
+    def attributes(self, node: Node) -> dict[str, object]:
+        """The node's, and the ReLU that it takes over."""
+        fused = node.op in CLIPPING and self.clipped.get(node.output)
+        return {**node.attributes, "activation": "relu"} if fused else node.attributes
 
     def add(self, op: str, inputs: Sequence[str], like: str, attributes: dict[str, object]) -> str:
         value = self.graph.values[like]
@@ -103,7 +120,7 @@ class _Packer:
         outputs = len(kernel.data)
         target = graph.values[node.output]
         shape = (n, height, width // 2, 2 * outputs)
-        result = b.add_node("conv2d", inputs, shape, **node.attributes)
+        result = b.add_node("conv2d", inputs, shape, **self.attributes(node))
         b.typed(result, target.dtype, target.quantization)
         return self.move("reshape", result, target.shape)
 
@@ -120,6 +137,24 @@ class _Packer:
         x = self.move("reshape", x, (n, height, 1, wide))
         x = self.move("resize", x, (n, tall, 1, wide), height=tall, width=1)
         return self.move("reshape", x, (n, tall, wide, 1))
+
+
+def _clipped(graph: Graph) -> dict[str, bool]:
+    """Value name -> whether an operator that can clip made it, perhaps through others, and
+    every reader takes its positive part: then that operator can do so itself."""
+    makers = {node.output: node for node in graph.nodes}
+    clipped: dict[str, bool] = {}
+    for node in reversed(graph.nodes):
+        readers = [other for other in graph.nodes if node.output in other.inputs]
+        positive = [
+            reader.op == "relu" or (reader.op in _TRANSPARENT and clipped[reader.output])
+            for reader in readers
+        ]
+        maker = node
+        while maker.op in _TRANSPARENT and maker.inputs[0] in makers:
+            maker = makers[maker.inputs[0]]
+        clipped[node.output] = maker.op in CLIPPING and bool(positive) and all(positive)
+    return clipped
 
 
 def _pair_kernel(kernel: NDArray[np.generic]) -> NDArray[np.generic]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from egeunet.export.graph import Graph, Node
 
 #: Operators that only move or pick values: their output has their inputs' scale.
-SAME_SCALE = ("slice", "max_pool", "resize", "concat", "maximum")
+SAME_SCALE = ("slice", "max_pool", "resize", "concat", "maximum", "relu")
 
 
 def scale_roots(graph: Graph) -> Callable[[str], str]:

@@ -12,10 +12,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from egeunet.export.graph import Array, GraphBuilder
+from egeunet.export.request import OPTIMIZATIONS
 from egeunet.model.errors import InputError
-from egeunet.quantize.int8 import KERNEL_SCALES
+from egeunet.quantize.int8 import KERNEL_SCALES, POINTWISE_BITS, require_known
 
-GELUS = ("table", "sigmoid")
+GELUS = ("table", "sigmoid", "relu")
 _FACTOR = 1.702
 
 
@@ -28,8 +29,11 @@ class StaticForm:
             convolutions of one sum of its inputs instead of slices, depthwise convolutions
             and concatenations.
         kernel_scales: see :func:`egeunet.quantize.int8.quantize_int8`.
-        gelu: ``table``, an operator of its own, or ``sigmoid``, two operators of XNNPACK's.
+        gelu: ``table``, an operator of its own; ``sigmoid``, two operators of XNNPACK's; or
+            ``relu`` instead, no operator at all (a convolution does it), another function.
         dynamic_norms: names of norms that stay as they are, in float32.
+        pointwise_bits, scale_steps: see :func:`egeunet.quantize.int8.quantize_int8`.
+        optimize: ``speed``, or ``size``: no operator and no constant for speed alone.
     """
 
     dense_bridges: tuple[int, ...] = (1,)
@@ -37,16 +41,21 @@ class StaticForm:
     gelu: str = "sigmoid"
     dynamic_norms: tuple[str, ...] = ()
 
+    pointwise_bits: int = 8
+    scale_steps: int = 0
+    optimize: str = "speed"
+
     def __post_init__(self) -> None:
         for name in ("dense_bridges", "dynamic_norms"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if not set(self.dense_bridges) <= {1, 2, 3, 4, 5}:
             raise InputError(f"dense_bridges must be levels 1 to 5, got {self.dense_bridges}")
-        for name, known in (("kernel_scales", KERNEL_SCALES), ("gelu", GELUS)):
-            if getattr(self, name) not in known:
-                raise InputError(
-                    f"{name} must be {' or '.join(known)}, got {getattr(self, name)!r}"
-                )
+        require_known("kernel_scales", self.kernel_scales, KERNEL_SCALES)
+        require_known("pointwise_bits", self.pointwise_bits, POINTWISE_BITS)
+        require_known("gelu", self.gelu, GELUS)
+        require_known("optimize", self.optimize, OPTIMIZATIONS)
+        if not 0 <= self.scale_steps <= 64:
+            raise InputError(f"scale_steps must lie in 0..64, got {self.scale_steps}")
 
     @property
     def factor(self) -> float:
@@ -84,3 +93,10 @@ class ScaledBuilder(GraphBuilder):
         if op == "gelu":
             return self.mul(x, super().elementwise("sigmoid", x))
         return super().elementwise(op, x)
+
+
+class ReluBuilder(GraphBuilder):
+    """Builds a graph with ReLU in the place of GELU."""
+
+    def elementwise(self, op: str, x: str) -> str:
+        return super().elementwise("relu" if op == "gelu" else op, x)

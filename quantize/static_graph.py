@@ -38,10 +38,12 @@ from egeunet.quantize.static_folding import (
     is_static,
     scale_and_centre,
 )
-from egeunet.quantize.static_form import ScaledBuilder, StaticForm
+from egeunet.quantize.static_form import ReluBuilder, ScaledBuilder, StaticForm
 from egeunet.quantize.static_norms import StaticNorm, is_dynamic, norm_names
 
 Array = NDArray[np.float32]
+#: A channel's kernel is not enlarged by more than one over this.
+_SMALLEST_EVENING = 0.05
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,8 @@ def build_static_graph(
     builder = new_builder(model, contract)
     if form.gelu == "sigmoid":
         builder = ScaledBuilder(builder.shape(builder.input), form.factor)
+    elif form.gelu == "relu":
+        builder = ReluBuilder(builder.shape(builder.input))
     translator = StaticTranslator(builder, form)
     with torch.no_grad():
         logits = translator.network(model, builder.input)
@@ -131,19 +135,28 @@ class StaticTranslator(LeanTranslator):
         return self.b.conv2d(x, weight / self.form.factor, bias / self.form.factor)
 
     def down(self, block: nn.Module, norm: nn.Module, x: str) -> str:
-        if not isinstance(norm, StaticNorm):
-            assert isinstance(norm, nn.GroupNorm)
-            return super().down(block, norm, x)
-        pooled = self.b.max_pool(self.block(absorbed(block, norm), x))
-        return self.b.elementwise("gelu", self.tap(pooled))
+        b = self.b
+        if isinstance(norm, StaticNorm):
+            return b.elementwise("gelu", self.tap(b.max_pool(self.block(absorbed(block, norm), x))))
+        assert isinstance(norm, nn.GroupNorm)
+        gamma = as_array(norm.weight)
+        sign = np.where(gamma < 0, -1, 1).astype(np.float32)
+        x = self.block(block, x, sign)
+        pooled = self.group_affine(norm, x, b.max_pool(x), sign)
+        return b.elementwise("gelu", self.tap(pooled))
 
     def up(self, block: nn.Module, norm: nn.Module, x: str, scale: int) -> str:
-        if not isinstance(norm, StaticNorm):
-            assert isinstance(norm, nn.GroupNorm)
-            return super().up(block, norm, x, scale)
         b = self.b
-        x = self.tap(self.block(absorbed(block, norm), x))
-        return b.elementwise("gelu", b.resize(x, scale * b.shape(x)[1], scale * b.shape(x)[2]))
+        if isinstance(norm, StaticNorm):
+            x = self.tap(self.block(absorbed(block, norm), x))
+        else:
+            assert isinstance(norm, nn.GroupNorm)
+            x = self.block(block, x)
+            x = self.tap(self.group_affine(norm, x, x, np.ones(norm.num_channels, np.float32)))
+        height, width = scale * b.shape(x)[1], scale * b.shape(x)[2]
+        if self.form.gelu == "relu":  # before the resize it is the convolution's
+            return b.resize(b.elementwise("gelu", x), height, width)
+        return b.elementwise("gelu", b.resize(x, height, width))
 
     def ghpa(self, module: GHPA, x: str, sign: Array | None = None) -> str:
         if not is_static(module):
@@ -163,13 +176,23 @@ class StaticTranslator(LeanTranslator):
         kept = scale2[3 * quarter :]
         mixed.append(b.depthwise_conv2d(b.elementwise("gelu", last), weight * kept, bias * kept))
         weight, bias, _ = convolution_arrays(module.ldw[0])
-        x = b.depthwise_conv2d(b.concat(mixed), weight, bias + offset2 * weight.sum((0, 1, 2)))
-        return self.conv(module.ldw[2], b.elementwise("gelu", x), sign)
+        bias = bias + offset2 * weight.sum((0, 1, 2))
+        even = self.evening(weight)
+        x = b.depthwise_conv2d(b.concat(mixed), weight / even, bias / even)
+        return self.conv(module.ldw[2], b.elementwise("gelu", x), sign, input_scale=even)
+
+    def evening(self, kernel: Array) -> Array:
+        """(C,) factors to divide a depthwise kernel's channels by, so that one scale suits all
+        (Nagel et al., arXiv:1906.04721); ReLU hands them on to the next convolution."""
+        if self.form.kernel_scales != "all-tensor" or self.form.gelu != "relu":
+            return np.ones(kernel.shape[3], np.float32)
+        peaks = np.abs(kernel).max((0, 1, 2))
+        return np.maximum(peaks / peaks.max(), _SMALLEST_EVENING).astype(np.float32)
 
     def gates(self, module: GHPA, height: int, width: int, scale: Array) -> list[str]:
         names = super().gates(module, height, width, scale)
         full = self.b.values[names[0]].data
-        if is_static(module) and full is not None and full.size > 2 * module.params_xy.numel():
+        if full is not None and full.size > 2 * module.params_xy.numel():
             grid = self.b.constant(enlarged_from(full, GRID))
             names[0] = self.b.resize(grid, height, width)
         return names
@@ -205,14 +228,17 @@ class StaticTranslator(LeanTranslator):
         groups = len(parts.kernels)
         guide = [] if parts.guide is None else [self.mix(x, *parts.guide)]
         deep = b.resize(self.mix(deep, *parts.deep), *b.shape(skip)[1:3])
-        mixed = []
+        mixed, evened = [], []
         pairs = zip(b.split(deep, groups), b.split(skip, groups), strict=True)
-        for pair, kernel, bias, dilation in zip(
-            pairs, parts.kernels, parts.biases, parts.dilations, strict=True
-        ):
-            joined = b.concat([*pair, *guide])
-            mixed.append(b.depthwise_conv2d(joined, kernel, bias, dilation))
-        return self.mix(b.concat(mixed), *parts.tail)
+        for pair, kernel, dilation in zip(pairs, parts.kernels, parts.dilations, strict=True):
+            joined, even = b.concat([*pair, *guide]), self.evening(kernel)
+            evened.append(even)
+            inputs = (joined, b.constant(kernel / even))  # without bias: the tail has it
+            shape = b.shape(joined)
+            mixed.append(b.add_node("depthwise_conv2d", inputs, shape, dilation=dilation))
+        matrix, constant = parts.tail
+        constant = constant + matrix @ np.concatenate(parts.biases)
+        return self.mix(b.concat(mixed), matrix * np.concatenate(evened), constant)
 
     def dense(self, parts: DenseBridge, deep: str, skip: str, x: str) -> str:
         """A GAB as dilated convolutions of skip + lifted deep map + mask."""

@@ -21,11 +21,12 @@ from torch import Tensor, nn
 from egeunet.export.graph import Graph, Node
 from egeunet.export.interpret import compute
 from egeunet.model.layers import resize
+from egeunet.quantize.int8 import ZERO_POINT_UNIT, Kernels
 from egeunet.quantize.scale_ties import float_outputs, scale_roots, stays_float, tied_inputs
 from egeunet.quantize.static_graph import StaticGraph
 
 #: Operators of SAME_SCALE whose output lies on the grid of their inputs without rounding.
-_ON_GRID = ("slice", "max_pool", "concat", "maximum")
+_ON_GRID = ("slice", "max_pool", "concat", "maximum", "relu")
 _SMALLEST_SCALE = 1e-9
 
 
@@ -51,9 +52,16 @@ class TrainedGraph(nn.Module):
         self.register_buffer("bounds", torch.zeros(count, 2))
         self.growth = nn.Parameter(torch.zeros(count, 2))
         self.integer = False
-        per_tensor = static.form.kernel_scales == "tensor"
         self._float_outputs = set(float_outputs(graph))
-        self._axes = _kernel_axes(graph, None if per_tensor else 0)
+        self._kernels = _kernels_of(static)
+        self._of_norms = _of_norms(graph)
+
+    def trainable(self) -> None:
+        """Train everything but what dynamic norms are made of: an epsilon must not become
+        negative, nor a mean anything else."""
+        self.requires_grad_(True)
+        for name in self._of_norms:
+            self.constants[name].requires_grad_(False)
 
     def forward(self, image: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """(B, 3, H, W) float, normalized -> logits (B, 1, H, W), maps (B, C, h, w) by place."""
@@ -80,7 +88,7 @@ class TrainedGraph(nn.Module):
             if integer and node.op == "sigmoid":  # LOGISTIC's scale is fixed
                 output = torch.clamp(rounded(output * 256), 0, 255) / 256
             elif integer and node.op not in _ON_GRID and not stays_float(node):
-                output = on_grid(output, *bounds[self.groups[node.output]])
+                output = self._on_grid(output, *bounds[self.groups[node.output]])
             values[node.output] = output
         return values
 
@@ -109,8 +117,9 @@ class TrainedGraph(nn.Module):
     @torch.no_grad()
     def set_bounds(self, ranges: Mapping[str, tuple[float, float]]) -> None:
         """Start from recorded ranges by value name; values of one scale take their union."""
-        bounds = torch.zeros_like(self.bounds)
+        bounds, clipped = torch.zeros_like(self.bounds), self._only_clipped()
         for name, (low, high) in {**ranges, **self._constant_ranges()}.items():
+            low = 0.0 if name in clipped else low
             if name in self.groups:
                 row = bounds[self.groups[name]]
                 row[0], row[1] = min(float(row[0]), low), max(float(row[1]), high)
@@ -119,7 +128,8 @@ class TrainedGraph(nn.Module):
 
     def ranges(self) -> dict[str, tuple[float, float]]:
         """Bounds by value name, such that int8.py makes the very scales of the training."""
-        grids = [grid(*row) for row in self.current_bounds().detach()]
+        steps = self.static.form.scale_steps
+        grids = [grid(*row, steps) for row in self.current_bounds().detach()]
         found = {}
         for name, group in self.groups.items():
             scale, zero = (float(part) for part in grids[group])
@@ -145,6 +155,18 @@ class TrainedGraph(nn.Module):
             values[name] = replace(values[name], data=data)
         return Graph(graph.input, graph.output, graph.nodes, values)
 
+    def _only_clipped(self) -> set[str]:
+        """Values of which nobody sees what is below zero: a ReLU follows, a max-pool between."""
+        graph, found = self.static.graph, set[str]()
+        for node in reversed(graph.nodes):
+            readers = [other for other in graph.nodes if node.output in other.inputs]
+            if readers and all(
+                reader.op == "relu" or (reader.op == "max_pool" and reader.output in found)
+                for reader in readers
+            ):
+                found.add(node.output)
+        return found
+
     def _constant_ranges(self) -> dict[str, tuple[float, float]]:
         tied = [name for name in self.constants if name in self.groups]
         return {
@@ -156,21 +178,24 @@ class TrainedGraph(nn.Module):
         if name not in values:
             return self._constant(name, node, bounds)
         if self.integer and name in self._float_outputs and not stays_float(node):
-            return on_grid(values[name], *bounds[self.groups[name]])  # it is quantized here
+            return self._on_grid(values[name], *bounds[self.groups[name]])  # quantized here
         return values[name]
 
     def _constant(self, name: str, node: Node, bounds: Tensor) -> Tensor:
         value = self.constants[name]
         if not self.integer or stays_float(node):
             return value
-        if name in self._axes:
-            return kernel_on_grid(value, self._axes[name])
+        if name in self._kernels:
+            return kernel_on_grid(value, *self._kernels[name], self.static.form.scale_steps)
         if node.op in ("conv2d", "depthwise_conv2d"):
             return value  # a bias
         if name in self.groups:
-            return on_grid(value, *bounds[self.groups[name]])
+            return self._on_grid(value, *bounds[self.groups[name]])
         low, high = value.detach().min().clamp(max=0), value.detach().max().clamp(min=0)
-        return on_grid(value, low, high)
+        return self._on_grid(value, low, high)
+
+    def _on_grid(self, x: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        return on_grid(x, low, high, self.static.form.scale_steps)
 
 
 def scale_groups(graph: Graph) -> dict[str, int]:
@@ -191,29 +216,44 @@ def rounded(x: Tensor) -> Tensor:
     return x + (torch.round(x) - x).detach()
 
 
-def grid(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    """Scale and zero point of int8 over low..high."""
-    scale = ((high - low) / 255).clamp(min=_SMALLEST_SCALE)
-    return scale, rounded(-128 - low / scale).clamp(-128, 127)
+def grid(low: Tensor, high: Tensor, steps: int = 0) -> tuple[Tensor, Tensor]:
+    """Scale and zero point of int8 over low..high; as int8.asymmetric, for training."""
+    scale, unit = ((high - low) / 255).clamp(min=_SMALLEST_SCALE), 1
+    if steps:
+        scale, unit = torch.exp2(rounded(torch.log2(scale) * steps) / steps), ZERO_POINT_UNIT
+    return scale, (unit * rounded((-128 - low / scale) / unit)).clamp(-128, 127)
 
 
-def on_grid(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
+def on_grid(x: Tensor, low: Tensor, high: Tensor, steps: int = 0) -> Tensor:
     """Rounded and clipped to the 256 values of int8 over low..high."""
-    scale, zero = grid(low, high)
+    scale, zero = grid(low, high, steps)
     return (torch.clamp(rounded(x / scale) + zero, -128, 127) - zero) * scale
 
 
-def kernel_on_grid(kernel: Tensor, axis: int | None) -> Tensor:
-    """Rounded to -127..127 steps, one step size per channel of ``axis``; None = one for all."""
+def kernel_on_grid(kernel: Tensor, axis: int | None, levels: int = 127, steps: int = 0) -> Tensor:
+    """Rounded to -levels..levels units, one per channel of ``axis`` or, without one, for all;
+    as int8.symmetric, for training."""
     others = [i for i in range(kernel.ndim) if i != axis]
-    scale = kernel.detach().abs().amax(others, keepdim=True) / 127
+    scale = kernel.detach().abs().amax(others, keepdim=True) / levels
     scale = scale.clamp(min=_SMALLEST_SCALE)
+    if axis is None and steps:
+        scale = torch.exp2(torch.ceil(torch.log2(scale) * steps) / steps)
     return rounded(kernel / scale) * scale
 
 
-def _kernel_axes(graph: Graph, dense: int | None) -> dict[str, int | None]:
-    axes = {"conv2d": dense, "depthwise_conv2d": 3}
-    return {node.inputs[1]: axes[node.op] for node in graph.nodes if node.op in axes}
+def _of_norms(graph: Graph) -> set[str]:
+    """Names of the constants that dynamic norms read."""
+    norms = [n for n in graph.nodes if n.scope.endswith(("/group_norm", "/layer_norm"))]
+    read = {name for node in norms for name in node.inputs}
+    return {value.name for value in graph.constants() if value.name in read}
+
+
+def _kernels_of(static: StaticGraph) -> dict[str, tuple[int | None, int]]:
+    """Name of a kernel -> axis of its scales, largest integer."""
+    form, graph = static.form, static.graph
+    kernels = Kernels(graph, form.kernel_scales, form.pointwise_bits)
+    convolutions = [n for n in graph.nodes if n.op in ("conv2d", "depthwise_conv2d")]
+    return {n.inputs[1]: (kernels.axis(n), kernels.levels(n)) for n in convolutions}
 
 
 def _compute(node: Node, inputs: list[Tensor]) -> Tensor:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
+from numpy.typing import NDArray
 
 from egeunet.export.graph import Graph, Node, Quantization, Value
 from egeunet.export.splits import channel_splits
@@ -23,6 +24,7 @@ _TYPES = {
     "int32": schema.TensorType.INT32,
     "uint8": schema.TensorType.UINT8,
     "int8": schema.TensorType.INT8,
+    "int4": schema.TensorType.INT4,
 }
 
 
@@ -139,7 +141,7 @@ class _Emitter:
         if value.data is not None:
             key = (value.dtype, value.shape, value.data.tobytes(), _key(value.quantization))
         if key not in self.index:
-            data = b"" if value.data is None else value.data.astype(value.dtype).tobytes()
+            data = b"" if value.data is None else _content(value.data, value.dtype)
             self.index[key] = len(self.tensors)
             self.tensors.append(
                 self.b.table(
@@ -178,6 +180,14 @@ class _Emitter:
         return self.b.table(
             "OperatorCode", DeprecatedBuiltinCode=min(code, 127), BuiltinCode=code, Version=version
         )
+
+
+def _content(data: NDArray[Any], dtype: str) -> bytes:
+    """A constant's bytes; two numbers of 4 bits share one, the first in its lower half."""
+    if dtype != "int4":
+        return data.astype(dtype).tobytes()
+    low, high = data.reshape(-1, 2).T.astype(np.uint8) & 15
+    return bytes((low | high << 4).astype(np.uint8))
 
 
 def _key(quantization: Quantization | None) -> tuple[Any, ...] | None:

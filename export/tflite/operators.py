@@ -58,8 +58,8 @@ def lowering(op: str) -> Callable[[Lowering], Lowering]:
 def _conv2d(b: SharingBuilder, graph: Graph, node: Node) -> Lowered:
     dilation = node.attributes["dilation"]
     offset = b.table(
-        "Conv2DOptions", Padding=_SAME, StrideW=1, StrideH=1,
-        DilationWFactor=dilation, DilationHFactor=dilation,
+        "Conv2DOptions", Padding=_SAME, StrideW=1, StrideH=1, DilationWFactor=dilation,
+        DilationHFactor=dilation, FusedActivationFunction=_activation(node),
     )  # fmt: skip
     return Lowered("CONV_2D", "Conv2DOptions", offset, integer_version=3)
 
@@ -70,14 +70,29 @@ def _depthwise_conv2d(b: SharingBuilder, graph: Graph, node: Node) -> Lowered:
     offset = b.table(
         "DepthwiseConv2DOptions", Padding=_SAME, StrideW=1, StrideH=1, DepthMultiplier=1,
         DilationWFactor=dilation, DilationHFactor=dilation,
+        FusedActivationFunction=_activation(node),
     )  # fmt: skip
     version = 1 if dilation == 1 else 2
     return Lowered("DEPTHWISE_CONV_2D", "DepthwiseConv2DOptions", offset, [], version, 3)
 
 
+@lowering("fully_connected")
+def _fully_connected(b: SharingBuilder, graph: Graph, node: Node) -> Lowered:
+    """A 1x1 convolution with weights (O, I) in int4."""
+    name = "FullyConnectedOptions"
+    offset = b.table(name, KeepNumDims=True, FusedActivationFunction=_activation(node))
+    return Lowered("FULLY_CONNECTED", name, offset, integer_version=10)
+
+
+def _activation(node: Node) -> int:
+    relu = node.attributes.get("activation") == "relu"
+    return int(schema.ActivationFunctionType.RELU) if relu else 0
+
+
 @lowering("add")
 def _add(b: SharingBuilder, graph: Graph, node: Node) -> Lowered:
-    return Lowered("ADD", "AddOptions", b.table("AddOptions"))
+    offset = b.table("AddOptions", FusedActivationFunction=_activation(node))
+    return Lowered("ADD", "AddOptions", offset)
 
 
 @lowering("sub")
@@ -131,6 +146,11 @@ def _max_pool(b: SharingBuilder, graph: Graph, node: Node) -> Lowered:
 @lowering("gelu")
 def _gelu(b: SharingBuilder, graph: Graph, node: Node) -> Lowered:
     return Lowered("GELU", "GeluOptions", b.table("GeluOptions", Approximate=False))
+
+
+@lowering("relu")
+def _relu(b: SharingBuilder, graph: Graph, node: Node) -> Lowered:
+    return Lowered("RELU")
 
 
 @lowering("rsqrt")

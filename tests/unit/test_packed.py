@@ -77,6 +77,35 @@ def test_a_resize_by_rows_and_columns_rounds_once_more() -> None:
     assert len(np.unique(run(graph))) > 10
 
 
+def test_a_relu_is_done_by_what_is_before_it() -> None:
+    b = GraphBuilder((1, 8, 8, 4))
+    x = b.elementwise("relu", b.max_pool(b.conv2d(b.input, random(6, 3, 3, 4), random(6))))
+    x = b.elementwise("relu", b.add(x, b.constant(random(1, 1, 1, 6))))
+    x = b.elementwise("relu", b.depthwise_conv2d(x, random(1, 3, 3, 6), random(6)))
+    graph = quantized(b, x)
+    packed = pack(graph)
+    assert graph.operators()["relu"] == 3
+    assert "relu" not in packed.operators()
+    assert np.array_equal(run(packed), run(graph))
+    assert len(np.unique(run(graph))) > 5
+
+
+def test_a_relu_stays_where_somebody_else_reads_what_is_before_it() -> None:
+    b = GraphBuilder((1, 6, 6, 4))
+    x = b.conv2d(b.input, random(6, 3, 3, 4), random(6))
+    graph = quantized(b, b.add(x, b.elementwise("relu", x)))
+    assert pack(graph).operators() == graph.operators()
+    assert np.array_equal(run(pack(graph)), run(graph))
+
+
+def test_nothing_is_added_for_speed_where_size_counts() -> None:
+    b = GraphBuilder((1, 6, 10, 3))
+    x = b.resize(b.conv2d(b.input, random(1, 3, 3, 3), random(1)), 12, 20)
+    graph = quantized(b, x)
+    assert pack(graph, "size").operators() == graph.operators()
+    assert len(pack(graph).nodes) > len(graph.nodes)
+
+
 @pytest.mark.parametrize("dilation", [2, 5])
 def test_a_dilated_convolution_has_a_name_of_its_own_and_is_torch_s(dilation: int) -> None:
     b = GraphBuilder((1, 12, 14, 4))

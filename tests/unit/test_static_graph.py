@@ -91,6 +91,36 @@ def test_gelu_by_sigmoid_scales_every_map_and_no_probability() -> None:
         assert (value - goals[place]).abs().max() < 1e-4 * goals[place].abs().max(), place
 
 
+def test_evened_depthwise_kernels_compute_the_same() -> None:
+    model = static_models.static_network()
+    plain, evened = (
+        graph_of(model, StaticForm((), scales, "relu")) for scales in ("channel", "all-tensor")
+    )
+    assert {"gelu", "relu"} & evened.static.graph.operators().keys() == {"relu"}
+    goal, goals = plain(IMAGES.double())
+    logits, maps = evened(IMAGES.double())
+    assert (logits - goal).abs().max() < 1e-4 * goal.abs().max()
+    for place, value in maps.items():
+        assert (value - goals[place]).abs().max() < 1e-4 * goals[place].abs().max(), place
+
+    def unevenness(graph: TrainedGraph) -> float:
+        """Mean over depthwise kernels of their strongest channel by their weakest."""
+        nodes = [n for n in graph.static.graph.nodes if n.op == "depthwise_conv2d"]
+        peaks = [graph.constants[n.inputs[1]].detach().abs().amax((0, 1, 2)) for n in nodes]
+        return float(np.mean([float(peak.max() / peak.min()) for peak in peaks]))
+
+    assert unevenness(evened) < 0.5 * unevenness(plain)
+
+
+@pytest.mark.parametrize("names", [("ebn1", "dbn4"), ("encoder4.0.norm1",)])
+def test_dynamic_norms_beside_static_ones(names: tuple[str, ...]) -> None:
+    form = StaticForm((), gelu="table", dynamic_norms=names)
+    model = static_models.static_network(static=static_names(static_models.random_network(), form))
+    logits, _ = graph_of(model, form)(IMAGES.double())
+    goal = model.double()(IMAGES.double()).logits
+    assert (logits - goal).abs().max() < 1e-4 * goal.abs().max()
+
+
 def test_norms_that_stay_dynamic() -> None:
     model = static_models.random_network()
     assert len(static_names(model, StaticForm(dynamic_norms=("ebn1", "dbn4")))) == 45
@@ -186,7 +216,10 @@ def test_a_grid_is_recovered_from_its_enlargement() -> None:
     [
         ({"dense_bridges": (0,)}, "levels 1 to 5"),
         ({"kernel_scales": "row"}, "got 'row'"),
-        ({"gelu": "tanh"}, "table or sigmoid, got 'tanh'"),
+        ({"gelu": "tanh"}, "table or sigmoid or relu, got 'tanh'"),
+        ({"pointwise_bits": 6}, "8 or 4, got 6"),
+        ({"scale_steps": -1}, "scale_steps must lie in 0..64, got -1"),
+        ({"optimize": "bytes"}, "speed or size, got 'bytes'"),
     ],
 )
 def test_a_form_that_does_not_exist(form: dict[str, object], message: str) -> None:

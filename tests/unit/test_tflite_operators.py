@@ -89,6 +89,9 @@ CASES: dict[str, Case] = {
         (1, 11, 13, 3),
         lambda b: b.mul(b.input, b.resize(b.constant(_random(1, 8, 8, 3)), 11, 13)),
     ),
+    "relu": (
+        (1, 5, 4, 3), lambda b: b.elementwise("relu", b.sub(b.input, b.constant(_random(3)))),
+    ),
     "maximum, (C,)": _with_constant("maximum", 7), "maximum, one shape": _two("maximum"),
 }  # fmt: skip
 
@@ -142,7 +145,8 @@ def test_every_lowering_is_covered() -> None:
     used = {node.op for case in CASES.values() for node in finished(case).nodes}
     # quantize/ adds lowerings of its own, tested there, and other names for these.
     own = {low for low in LOWERINGS.values() if low.__module__.startswith("egeunet.export")}
-    assert own == {LOWERINGS[op] for op in used | {"quantize", "dequantize"}}
+    # What only int8.py makes: see test_int8_choices.py.
+    assert own == {LOWERINGS[op] for op in used | {"quantize", "dequantize", "fully_connected"}}
 
 
 def signed(case: Case) -> Case:

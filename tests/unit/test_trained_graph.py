@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,8 @@ _SPEC.loader.exec_module(static_models)
 Build = Callable[[GraphBuilder], str]
 
 CONTRACT = ModelContract(static_models.SIZE, static_models.SIZE)
+RELU = StaticForm((1,), "all-tensor", "relu", scale_steps=4)
+SMALL = StaticForm((1,), "all-tensor", "relu", (), 4, 2, "size")
 IMAGES = static_models.images(3)
 
 
@@ -66,9 +69,10 @@ def integer_network(fitted: EGEUNet, form: StaticForm) -> TrainedGraph:
 
 def quantized(network: TrainedGraph) -> Graph:
     calibration = Calibration(network.calibration_ranges(), "", 3, "", 64, 64)
-    graph, scales = network.trained(), network.static.form.kernel_scales
+    graph, form = network.trained(), network.static.form
     kept = [node.output for node in graph.nodes if stays_float(node)]
-    return quantize_int8(graph, calibration, CONTRACT, "uint8", kept, scales)
+    how = form.kernel_scales, form.pointwise_bits, form.scale_steps
+    return quantize_int8(graph, calibration, CONTRACT, "uint8", kept, *how)
 
 
 def run_file(data: bytes, images_nchw: torch.Tensor) -> np.ndarray:
@@ -85,7 +89,7 @@ def run_file(data: bytes, images_nchw: torch.Tensor) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    "form", [StaticForm(), StaticForm((), "channel", "table"), StaticForm((1, 2))]
+    "form", [StaticForm(), StaticForm((), "channel", "table"), StaticForm((1, 2)), RELU, SMALL]
 )
 def test_integer_mode_is_what_litert_computes(fitted: EGEUNet, form: StaticForm) -> None:
     network = integer_network(fitted, form)
@@ -94,15 +98,24 @@ def test_integer_mode_is_what_litert_computes(fitted: EGEUNet, form: StaticForm)
         network.integer = False
         floats, _ = network(IMAGES)
     ours, real = (torch.sigmoid(x)[:, 0].numpy() for x in (logits, floats))
-    file = run_file(emit_tflite(pack(quantized(network)), CONTRACT), IMAGES)[..., 0]
+    packed = pack(quantized(network), form.optimize)
+    assert "relu" not in packed.operators()
+    file = run_file(emit_tflite(packed, CONTRACT), IMAGES)[..., 0]
     difference, rounding = np.abs(file - ours), np.abs(real - ours)
     seen = f"max {difference.max():.3g}, mean {difference.mean():.3g} of {rounding.mean():.3g}"
     assert difference.mean() < 0.01, seen
     assert difference.mean() < 0.5 * rounding.mean(), seen  # or else float would do as well
 
 
-def test_a_dynamic_norm_computes_in_float32_in_both(fitted: EGEUNet) -> None:
-    form = StaticForm(gelu="table", dynamic_norms=("ebn1",))
+@pytest.mark.parametrize(
+    "form",
+    [
+        StaticForm(gelu="table", dynamic_norms=("ebn1",)),
+        replace(RELU, dynamic_norms=("ebn1", "dbn4", "encoder4.0.norm1")),
+    ],
+    ids=str,
+)
+def test_a_dynamic_norm_computes_in_float32_in_both(form: StaticForm) -> None:
     model, _ = load_weights()
     static = with_static_norms(model, static_names(model, form), IMAGES)
     static.final.bias.data -= static(IMAGES).logits.mean()
@@ -111,6 +124,7 @@ def test_a_dynamic_norm_computes_in_float32_in_both(fitted: EGEUNet) -> None:
         ours = torch.sigmoid(network(IMAGES)[0])[:, 0].numpy()
     graph = quantized(network)
     assert "dequantize" in graph.operators()
+    assert "relu" not in pack(graph).operators()
     difference = np.abs(run_file(emit_tflite(pack(graph), CONTRACT), IMAGES)[..., 0] - ours)
     assert difference.mean() < 0.01, f"max {difference.max():.3g}, mean {difference.mean():.3g}"
 
@@ -139,16 +153,27 @@ OPERATORS: dict[str, Build] = {
     "sigmoid": lambda b: b.sub(b.elementwise("sigmoid", b.input), b.constant(_random(4))),
     "max_pool": lambda b: b.max_pool(b.sub(b.input, b.constant(_random(4)))),
     "resize": lambda b: b.resize(b.sub(b.input, b.constant(_random(4))), 23, 31),
+    "relu": lambda b: b.sub(
+        b.elementwise("relu", b.sub(b.input, b.constant(_random(4)))), b.constant(_random(4))
+    ),
+    "conv2d, relu": lambda b: b.elementwise("relu", _conv(1)(b)),
+    "conv2d, max_pool, relu": lambda b: b.elementwise("relu", b.max_pool(_conv(1)(b))),
+    "depthwise_conv2d without bias": lambda b: b.add_node(
+        "depthwise_conv2d", (b.input, b.constant(_random(1, 3, 3, 4))), (1, 12, 10, 4), dilation=2
+    ),
     "concat": lambda b: _rejoined(b, b.sub(b.input, b.constant(_random(4)))),
 }
 
 
-@pytest.mark.parametrize("kernel_scales", ["channel", "tensor"])
+@pytest.mark.parametrize(
+    "how", [("channel", 0), ("tensor", 0), ("all-tensor", 4)], ids=lambda how: how[0]
+)
 @pytest.mark.parametrize("name", OPERATORS)
-def test_every_operator_rounds_as_litert_does(name: str, kernel_scales: str) -> None:
+def test_every_operator_rounds_as_litert_does(name: str, how: tuple[str, int]) -> None:
+    form = StaticForm((), how[0], "table", scale_steps=how[1])
     b = GraphBuilder((1, 12, 10, 4))
     graph = b.finish(b.elementwise("sigmoid", OPERATORS[name](b)))
-    network = TrainedGraph(StaticGraph(graph, {}, StaticForm((), kernel_scales, "table")))
+    network = TrainedGraph(StaticGraph(graph, {}, form))
     image = torch.rand(1, 4, 12, 10, generator=torch.Generator().manual_seed(0))
     image = (image * 255).round() / 255
     network.set_bounds(network.observe(image))
@@ -163,11 +188,12 @@ def test_every_operator_rounds_as_litert_does(name: str, kernel_scales: str) -> 
     assert (difference <= 0.51).mean() > 0.95
 
 
-def test_the_file_has_exactly_the_trained_scales(fitted: EGEUNet) -> None:
-    network = integer_network(fitted, StaticForm())
-    graph = quantized(network)
+@pytest.mark.parametrize("form", [StaticForm(), RELU, SMALL], ids=["default", "relu", "small"])
+def test_the_file_has_exactly_the_trained_scales(fitted: EGEUNet, form: StaticForm) -> None:
+    network = integer_network(fitted, form)
+    graph, steps = quantized(network), form.scale_steps
     network_grids = {
-        name: [float(part) for part in grid(*network.current_bounds().detach()[group])]
+        name: [float(part) for part in grid(*network.current_bounds().detach()[group], steps)]
         for name, group in network.groups.items()
         if network.static.graph.values[name].data is None
     }
@@ -186,6 +212,35 @@ def test_the_file_has_exactly_the_trained_scales(fitted: EGEUNet) -> None:
 def test_no_float_operator_is_left(fitted: EGEUNet) -> None:
     graph = pack(quantized(integer_network(fitted, StaticForm())))
     assert {value.dtype for value in graph.values.values()} == {"uint8", "int8", "int32"}
+
+
+def test_what_dynamic_norms_are_made_of_is_not_trained() -> None:
+    form = replace(RELU, dynamic_norms=("ebn2", "encoder4.0.norm1"))
+    model, _ = load_weights()
+    static = with_static_norms(model, static_names(model, form), IMAGES)
+    network = TrainedGraph(build_static_graph(static, CONTRACT, form))
+    network.trainable()
+    graph = network.static.graph
+    trained = {name for name, value in network.constants.items() if value.requires_grad}
+    for node in graph.nodes:
+        frozen = node.scope in ("encoder2/group_norm", "encoder4/layer_norm")
+        constants = {name for name in node.inputs if graph.values[name].data is not None}
+        assert constants.isdisjoint(trained) if frozen else constants <= trained, node
+    assert 0 < len(trained) < len(network.constants)
+
+
+def test_what_a_relu_cuts_off_takes_no_steps() -> None:
+    b = GraphBuilder((1, 4, 4, 1))
+    shifted = b.sub(b.input, b.constant(np.full(1, 0.5, np.float32)))
+    kept = b.sub(b.input, b.constant(np.full(1, 0.5, np.float32)))
+    pooled = b.max_pool(shifted)
+    both = b.add(b.elementwise("relu", pooled), b.resize(b.elementwise("relu", kept), 2, 2))
+    graph = b.finish(b.elementwise("sigmoid", b.add(both, b.max_pool(kept))))
+    network = TrainedGraph(StaticGraph(graph, {}, RELU))
+    network.set_bounds(network.observe(torch.linspace(0, 1, 16).reshape(1, 1, 4, 4)))
+    low = {name: network.ranges()[name][0] for name in (shifted, pooled, kept)}
+    assert low[shifted] == low[pooled] == 0
+    assert low[kept] < -0.4  # somebody sees it whole
 
 
 def test_gradients_reach_kernels_biases_gates_and_bounds(fitted: EGEUNet) -> None:

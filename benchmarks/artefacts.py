@@ -16,6 +16,7 @@ DEFAULTS = (
     ("tflite", "int8", "egeunet_int8.tflite"),
     ("tflite", "float16", "egeunet_float16.tflite"),
     ("tflite", "float32", "egeunet_float32.tflite"),
+    ("onnx", "int8", "egeunet_int8.onnx"),
     ("onnx", "float32", "egeunet_float32.onnx"),
     ("coreml", "float16", "egeunet_float16.mlpackage"),
 )

@@ -88,7 +88,9 @@ def run_export(request: ExportRequest) -> Artifact:
     _refuse_unwritable(request.out)
     source = load_source(request)
     request.metadata_for(source.contract)  # refuses before the work
-    prepared = find_precision(request.precision)(_graph(kind, source, request), source, request)
+    prepared = find_precision(request.precision)(
+        deploy_graph(kind, source, request), source, request
+    )
     with replacing(path) as temporary:
         kind.write(prepared, source, request, temporary)
         report = describe_artifact(temporary, prepared, source, request)
@@ -138,7 +140,7 @@ def load_source(request: ExportRequest) -> Source:
     return Source(model, contract, path.name, sha256_of(path))
 
 
-def _graph(kind: Format, source: Source, request: ExportRequest) -> Graph:
+def deploy_graph(kind: Format, source: Source, request: ExportRequest) -> Graph:
     """The deploy form that a format is written from."""
     if request.dynamic:
         from egeunet.export.onnx.dynamic import build_dynamic_graph
@@ -148,7 +150,9 @@ def _graph(kind: Format, source: Source, request: ExportRequest) -> Graph:
         from egeunet.export.onnx.form import build_onnx_graph
 
         # An .onnx file's constants are folded when it is loaded: the small form costs no time.
-        optimize = "size" if kind.name == "onnx" else request.optimize
+        # Not quantized ones, so that int8 has the form without operators on constants.
+        stored = "speed" if request.precision.startswith("int8") else "size"
+        optimize = stored if kind.name == "onnx" else request.optimize
         return build_onnx_graph(source.model, source.contract, optimize, request.batch)
     if kind.whole_norms:
         from egeunet.export.deploy import build_deploy_graph

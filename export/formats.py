@@ -18,7 +18,7 @@ def write_tflite(prepared: Prepared, source: Source, request: ExportRequest, pat
     path.write_bytes(emit_tflite(prepared.graph, source.contract, metadata))
 
 
-@register_format("onnx", ".onnx", ("float32", "float16"), whole_norms=True)
+@register_format("onnx", ".onnx", ("float32", "float16", "int8"), whole_norms=True)
 def write_onnx(prepared: Prepared, source: Source, request: ExportRequest, path: Path) -> None:
     """A protobuf for ONNX Runtime."""
     path.write_bytes(_onnx_bytes(prepared, source, request))
@@ -35,8 +35,13 @@ def write_ort(prepared: Prepared, source: Source, request: ExportRequest, path: 
 def _onnx_bytes(prepared: Prepared, source: Source, request: ExportRequest) -> bytes:
     with needs_extra("onnx"):
         from egeunet.export.onnx.emit import emit_onnx
-    precision, dynamic = request.precision, request.dynamic
-    return emit_onnx(prepared.graph, source.contract, precision, dynamic=dynamic)
+    return emit_onnx(
+        prepared.graph,
+        source.contract,
+        request.precision,
+        dynamic=request.dynamic,
+        optimize=request.optimize,
+    )
 
 
 @register_format(

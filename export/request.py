@@ -42,8 +42,9 @@ class ExportRequest:
             says ``size`` all the same.
         recipe: a file of egeunet-quantize that says how int8 is made; None = the default way.
         target_bytes: what the file shall be no larger than; None = nothing is asked for.
-        norms: of int8: ``static``, fine-tuned so that every norm is a constant affine, or
-            ``exact``, the reference's; None = static where a recipe of these weights is shipped.
+        norms: of int8: ``exact``, the reference's, or ``static``: fine-tuned so that most are a
+            constant affine, which is smaller and faster; None = exact, but static where it alone
+            holds ``target_bytes``.
 
     Raises:
         InputError: for values that contradict each other.
@@ -119,6 +120,9 @@ class ExportRequest:
                 f"--dynamic is for format {' or '.join(DYNAMIC_FORMATS)}; "
                 f"export format {self.format} once for each --size"
             )
+        if self.precision.startswith("int8") and (self.dynamic or self.batch != 1):
+            asked = "--dynamic" if self.dynamic else f"--batch {self.batch}"
+            raise InputError(f"{asked} is for float precisions; an int8 file takes one image a run")
         if self.dynamic and self.batch != 1:
             raise InputError(f"--dynamic takes any batch, so --batch {self.batch} says nothing")
 

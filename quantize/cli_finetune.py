@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from egeunet.quantize.finetune import Finetuner
     from egeunet.quantize.finetune_plan import FinetunePlan
 
+#: Options that are fields of a StaticForm.
+_FORM = ("dense_bridges", "kernel_scales", "pointwise_bits", "scale_steps", "optimize", "gelu",
+         "dynamic_norms")  # fmt: skip
 COLUMNS = ("step", "phase", "epoch", "loss", "validation_iou", "mask_iou")
 EXAMPLES = """\
 examples:
@@ -35,22 +38,21 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--weights", type=Path, metavar="F", help="default: the shipped weights")
     p.add_argument("--size", type=int, metavar="S", help="input side, 32 x n (default: contract's)")
     p.add_argument("--resume", action="store_true", help="go on from the checkpoint in OUT.run/")
-    p.add_argument("--plan", metavar="NAME", help="a named plan; what follows changes it")
     p.add_argument(
-        "--phases", nargs="+", metavar="K:E:R",
-        help="kind:epochs:rate, in order (default: norms:16:2e-3 float:8:5e-4 integer:16:3e-4)",
+        "--plan", default="default", metavar="NAME",
+        help="default, or isic2017: what made the shipped recipe; options below change it",
     )  # fmt: skip
+    p.add_argument("--phases", nargs="+", metavar="K:E:R", help="kind:epochs:rate, in order")
+    p.add_argument("--dense-bridges", type=int, nargs="*", metavar="L", help="levels 1 to 5")
     p.add_argument(
-        "--dense-bridges", type=int, nargs="*", metavar="L", help="levels 1 to 5 (default: 1)"
+        "--kernel-scales", metavar="S", help="channel, tensor or all-tensor, the smallest file"
     )
+    p.add_argument("--pointwise-bits", type=int, metavar="B", help="of 1x1 kernels, 8 or 4")
+    p.add_argument("--scale-steps", type=int, metavar="N", help="so many scales an octave; 0: any")
+    p.add_argument("--optimize", metavar="O", help="the file for speed or size")
+    p.add_argument("--gelu", metavar="G", help="table, sigmoid (within XNNPACK) or relu instead")
     p.add_argument(
-        "--kernel-scales", metavar="S", help="channel, or tensor: a smaller file (default: tensor)"
-    )
-    p.add_argument(
-        "--gelu", metavar="G", help="table, or sigmoid: within XNNPACK (default: sigmoid)"
-    )
-    p.add_argument(
-        "--dynamic-norms", nargs="*", metavar="N", help="keep these, as ebn1 (needs --gelu table)"
+        "--dynamic-norms", nargs="*", metavar="N", help="keep these, as ebn1 (not with sigmoid)"
     )
     p.add_argument("--batch", type=int, metavar="N", help="pictures a step (default: 8)")
     p.add_argument("--seed", type=int, metavar="N", help="default: 0")
@@ -121,22 +123,19 @@ def write_curve(path: Path, log: list[dict[str, Any]]) -> None:
 def _plan(options: argparse.Namespace) -> FinetunePlan:
     from egeunet.quantize.finetune_plan import PLANS, Phase
 
-    name = options.plan or "default"
-    if name not in PLANS:
-        raise InputError(f"no plan is called {name!r}; there are {', '.join(PLANS)}")
-    form = {
-        name: getattr(options, name)
-        for name in ("dense_bridges", "kernel_scales", "gelu", "dynamic_norms")
-    }
+    if options.plan not in PLANS:
+        raise InputError(f"no plan is called {options.plan!r}; there are {', '.join(PLANS)}")
+    plan = PLANS[options.plan]
+    form = {name: getattr(options, name) for name in _FORM}
     given = {
         "phases": options.phases and tuple(Phase.parse(text) for text in options.phases),
-        "form": replace(PLANS[name].form, **{k: v for k, v in form.items() if v is not None}),
+        "form": replace(plan.form, **{k: v for k, v in form.items() if v is not None}),
         "batch": options.batch,
         "seed": options.seed,
     }
     if options.limit is not None and options.limit < 1:
         raise InputError(f"--limit must be 1 or more, got {options.limit}")
-    return replace(PLANS[name], **{k: v for k, v in given.items() if v is not None})
+    return replace(plan, **{k: v for k, v in given.items() if v is not None})
 
 
 def _data(options: argparse.Namespace, source: Source) -> PreparedData:

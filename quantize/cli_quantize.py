@@ -18,9 +18,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from egeunet.export.registry import find_format
 from egeunet.export.request import OPTIMIZATIONS, ExportRequest
 from egeunet.model.cli import Parser, command
-from egeunet.model.errors import needs_extra
+from egeunet.model.errors import InputError, needs_extra
 from egeunet.quantize import cli_finetune, cli_search, cli_sensitivity
 from egeunet.quantize.range_methods import METHODS, RangeMethod
 
@@ -29,6 +30,7 @@ examples:
   egeunet-quantize calibrate --data ISIC2017 --out build/calibration.json
   egeunet-quantize calibrate --data ISIC2017 --method mse --out build/mse.json
   egeunet-export --format tflite --int8 --recipe build/mse.json
+  egeunet-quantize calibrate --data ISIC2017 --format onnx --out build/onnx.json
 """
 
 
@@ -42,6 +44,7 @@ def parser() -> Parser:
     p.add_argument("--out", type=Path, required=True, metavar="F", help="the JSON to write")
     p.add_argument("--weights", type=Path, metavar="F", help="default: the shipped weights")
     p.add_argument("--size", type=int, metavar="S", help="input side, 32 x n (default: 256)")
+    p.add_argument("--format", default="tflite", metavar="F", help="its files: tflite or onnx")
     p.add_argument("--optimize", default="speed", metavar="O", help=" or ".join(OPTIMIZATIONS))
     default = RangeMethod()
     p.add_argument("--method", default=default.name, metavar="M", help=" or ".join(METHODS))
@@ -78,16 +81,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _calibrate(options: argparse.Namespace) -> int:
     method = RangeMethod(options.method, options.percentile)
+    kind = find_format(options.format)
+    if "int8" not in kind.precisions:
+        raise InputError(f"format {kind.name} has no int8, so that there is nothing to calibrate")
     request = ExportRequest(
-        "tflite", "int8", weights=options.weights, size=options.size, optimize=options.optimize
+        kind.name, "int8", weights=options.weights, size=options.size, optimize=options.optimize
     )
     with needs_extra("torch"):
-        from egeunet.export.exporter import load_source
-        from egeunet.export.lean import build_lean_graph
+        from egeunet.export.exporter import deploy_graph, load_source
         from egeunet.quantize.precision import calibration_for
 
     source = load_source(request)
-    graph = build_lean_graph(source.model, source.contract, request.optimize)
+    graph = deploy_graph(kind, source, request)
     calibration = calibration_for(graph, source, options.data, method)
     calibration.save(options.out)
     print(f"{options.out}: {len(calibration.ranges)} ranges over {calibration.source}, {method}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
@@ -11,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from egeunet.export.graph import Graph
-from egeunet.export.registry import Prepared
+from egeunet.export.registry import Prepared, find_format
 from egeunet.export.request import ExportRequest, Source
 from egeunet.model.contract import ModelContract
 from egeunet.model.errors import InputError
 from egeunet.quantize.calibration import Calibration, calibrate
 from egeunet.quantize.int8 import quantize_int8
+from egeunet.quantize.onnx_floats import onnx_float_outputs
 from egeunet.quantize.range_methods import RangeMethod
 from egeunet.quantize.recipe_precision import shipped_recipe, static_int8
 from egeunet.quantize.recipes import prepared_by_recipe
@@ -35,9 +37,9 @@ _SYNTHETIC_SEED = 2000
 def int8(graph: Graph, source: Source, request: ExportRequest) -> Prepared:
     """What ``--recipe`` says (see recipes.py), else what ``--norms`` says.
 
-    Static norms are a fine-tuning's result and exist for the shipped weights at their size;
-    exact ones are post-training quantization, for any weights. Images to calibrate on mean
-    the latter.
+    Exact norms are post-training quantization, for any weights: the accurate choice. Static
+    ones are a fine-tuning's result, smaller and faster, and exist for the shipped weights at
+    their size; ``--target-bytes`` takes them where the other file would be too large.
 
     Raises:
         InputError: a recipe or a calibration that is not for this export; static norms where
@@ -45,18 +47,31 @@ def int8(graph: Graph, source: Source, request: ExportRequest) -> Prepared:
     """
     if request.recipe is not None:
         return prepared_by_recipe(request.recipe, graph, source, request)
-    if request.norms != "exact" and request.calibration is None:
-        recipe = shipped_recipe(source)
-        if recipe is not None:
-            return static_int8(recipe, source, request)
-        if request.norms == "static":
+    recipe = None if request.norms == "exact" or request.calibration else shipped_recipe(source)
+    if request.norms == "static":
+        if recipe is None:
             raise InputError(
                 f"--norms static: no recipe is shipped for {source.weights} at "
                 f"{source.contract.height} x {source.contract.width}; make one with "
                 "egeunet-quantize finetune and give it as --recipe"
             )
+        return static_int8(recipe, source, request)
     calibration = calibration_for(graph, source, request.calibration)
-    return int8_of(graph, calibration, source, request)
+    exact = int8_of(graph, calibration, source, request)
+    if recipe is None or _fits(exact, source, request):
+        return exact
+    return static_int8(recipe, source, request)
+
+
+def _fits(prepared: Prepared, source: Source, request: ExportRequest) -> bool:
+    """Whether the file is as small as is asked for, if that is."""
+    if request.target_bytes is None:
+        return True
+    with tempfile.TemporaryDirectory() as folder:
+        kind = find_format(request.format)
+        path = Path(folder) / f"file{kind.suffix}"
+        kind.write(prepared, source, request, path)
+        return path.stat().st_size <= request.target_bytes
 
 
 def int8_of(
@@ -67,9 +82,10 @@ def int8_of(
     The ten GroupNorms lose three points of IoU in int8 and the 37 LayerNorms a tenth of
     one; RSQRT in int8 has no fast kernel and takes a third of all instructions
     (docs/decisions.md). Both are computed in float32 between a DEQUANTIZE and a QUANTIZE,
-    and the report says how many operators that leaves.
+    and the report says how many operators that leaves. An .onnx file has whole norms, which
+    are float32 as well (onnx_floats.py).
     """
-    kept = float_outputs(graph)
+    kept = float_outputs(graph) if request.format == "tflite" else onnx_float_outputs(graph)
     quantized = quantize_int8(graph, calibration, source.contract, request.io_type, kept)
     return Prepared(quantized, {"norms": "exact", **calibration.summary()})
 

@@ -9,6 +9,7 @@ from egeunet.export.registry import Prepared
 from egeunet.export.request import ExportRequest, Source
 from egeunet.model.errors import InputError
 from egeunet.quantize.int8 import quantize_int8
+from egeunet.quantize.onnx_floats import onnx_float_outputs
 from egeunet.quantize.packed import pack
 from egeunet.quantize.recipe_file import StaticRecipe
 from egeunet.quantize.scale_ties import float_outputs
@@ -23,11 +24,9 @@ def int8_from_recipe(path: Path, source: Source, request: ExportRequest) -> Prep
         request: decides the types of input and output.
 
     Raises:
-        InputError: not a recipe; one of other weights or another size; not for TFLite.
+        InputError: not a recipe; one of other weights or another size.
     """
     recipe = StaticRecipe.load(path)
-    if request.format != "tflite":
-        raise InputError(f"{path}: a recipe is for --format tflite, not for {request.format}")
     mismatch = _mismatch(recipe, source)
     if mismatch:
         raise InputError(f"{path}: {mismatch}")
@@ -50,19 +49,23 @@ def shipped_recipe(source: Source) -> StaticRecipe | None:
 
 
 def static_int8(recipe: StaticRecipe, source: Source, request: ExportRequest) -> Prepared:
-    """The graph of a recipe that is of this reference: static norms, no float operator.
+    """The graph of a recipe that is of this reference: no float operator but those of norms
+    that stayed dynamic and, in an .onnx file, resizes.
 
     Raises:
         InputError: a recipe of another version of this package.
     """
     graph, form, calibration = recipe.graph(), recipe.form, recipe.calibration
+    tflite = request.format == "tflite"
     quantized = quantize_int8(
         graph,
         calibration,
         source.contract,
         request.io_type,
-        float_outputs(graph),
+        float_outputs(graph) if tflite else onnx_float_outputs(graph, trained=True),
         kernel_scales=form.kernel_scales,
+        pointwise_bits=form.pointwise_bits,
+        scale_steps=form.scale_steps,
     )
     details = {
         "norms": "static",
@@ -70,7 +73,7 @@ def static_int8(recipe: StaticRecipe, source: Source, request: ExportRequest) ->
         "finetuning": recipe.details,
         **calibration.summary(),
     }
-    return Prepared(pack(quantized), details)
+    return Prepared(pack(quantized, form.optimize) if tflite else quantized, details)
 
 
 def _mismatch(recipe: StaticRecipe, source: Source) -> str:

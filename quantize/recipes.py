@@ -3,8 +3,8 @@
 Every such file says its ``kind``: a JSON file at its top level, a .safetensors file in the
 JSON of its metadata entry ``recipe``. A kind is added by one function here that is decorated
 with it: (path, graph, source, request) -> what is written, or an :class:`InputError` that
-needs no file name (it is put in front). The graph is the lean deploy form that the request
-asks for; a kind may build another one from the source instead.
+needs no file name (it is put in front). The graph is the deploy form that the request asks
+for; a kind may build another one from the source instead.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def prepared_by_recipe(
 
     Args:
         path: a .json or .safetensors file.
-        graph: the lean deploy form of ``source``.
+        graph: the deploy form of ``source`` that the format is written from.
         source, request: the export's.
 
     Raises:
@@ -53,8 +53,6 @@ def prepared_by_recipe(
     kind = kind_of(path)
     if kind not in _KINDS:
         raise InputError(f"{path}: a recipe of unknown kind {kind!r}; known: {', '.join(_KINDS)}")
-    if request.format != "tflite":
-        raise InputError(f"{path}: a recipe is for --format tflite, not for {request.format}")
     try:
         prepared = _KINDS[kind](path, graph, source, request)
     except InputError as error:
@@ -113,6 +111,8 @@ def _calibration(path: Path, graph: Graph, source: Source, request: ExportReques
 def _mixed(path: Path, graph: Graph, source: Source, request: ExportRequest) -> Prepared:
     from egeunet.quantize.mixed_recipe import MixedRecipe
 
+    if request.format != "tflite":  # it was measured on that format's files
+        raise InputError(f"a mixed recipe is for --format tflite, not for {request.format}")
     return MixedRecipe.load(path).prepared(graph, source, request)
 
 

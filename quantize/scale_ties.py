@@ -36,8 +36,8 @@ def tied_inputs(node: Node) -> tuple[str, ...]:
 
 def stays_float(node: Node) -> bool:
     """Whether a node computes in float32 in an integer file: dynamic GroupNorms and RSQRT
-    (docs/decisions.md, 5)."""
-    return node.op == "rsqrt" or node.scope.endswith("/group_norm")
+    (docs/decisions.md, 5), and MAXIMUM, of which XNNPACK has no integer kernel."""
+    return node.op in ("rsqrt", "maximum") or node.scope.endswith("/group_norm")
 
 
 def float_outputs(graph: Graph) -> list[str]:

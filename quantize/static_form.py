@@ -31,7 +31,7 @@ class StaticForm:
         kernel_scales: see :func:`egeunet.quantize.int8.quantize_int8`.
         gelu: ``table``, an operator of its own; ``sigmoid``, two operators of XNNPACK's; or
             ``relu`` instead, no operator at all (a convolution does it), another function.
-        dynamic_norms: names of norms that stay as they are, in float32.
+        dynamic_norms: names of norms, or of modules with norms, that stay as they are.
         pointwise_bits, scale_steps: see :func:`egeunet.quantize.int8.quantize_int8`.
         optimize: ``speed``, or ``size``: no operator and no constant for speed alone.
     """

@@ -97,12 +97,16 @@ def static_names(model: EGEUNet, form: StaticForm) -> tuple[str, ...]:
         InputError: it keeps a norm that there is not.
     """
     names = norm_names(model)
-    unknown = sorted(set(form.dynamic_norms) - set(names))
-    if unknown:
-        raise InputError(
-            f"no norm is called {unknown[0]!r}; there are {len(names)}, such as {names[0]}"
-        )
-    return tuple(name for name in names if name not in form.dynamic_norms)
+    kept = {
+        wanted: [name for name in names if f"{name}.".startswith(f"{wanted}.")]
+        for wanted in form.dynamic_norms
+    }
+    for wanted, found in kept.items():
+        if not found:
+            raise InputError(
+                f"no norm is called {wanted!r}; there are {len(names)}, such as {names[0]}"
+            )
+    return tuple(name for name in names if not any(name in found for found in kept.values()))
 
 
 class StaticTranslator(LeanTranslator):

@@ -129,7 +129,7 @@ class TrainedGraph(nn.Module):
     def ranges(self) -> dict[str, tuple[float, float]]:
         """Bounds by value name, such that int8.py makes the very scales of the training."""
         steps = self.static.form.scale_steps
-        grids = [grid(*row, steps) for row in self.current_bounds().detach()]
+        grids = [grid(row[0], row[1], steps) for row in self.current_bounds().detach()]
         found = {}
         for name, group in self.groups.items():
             scale, zero = (float(part) for part in grids[group])

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from egeunet.benchmarks.arm64.cpus import Cpu
 from egeunet.benchmarks.arm64.emulator import run_batches
+from egeunet.export.runners.onnx_ports import onnx_port
 from egeunet.export.runners.runner import (
     CONTRACT_KEY,
     Pixels,
@@ -74,15 +75,18 @@ def _onnx(
 ) -> NDArray[np.float32]:
     batch, _, height, width = guest["inputs"][0]["shape"]
     contract = contract_for(model, guest["metadata"].get(CONTRACT_KEY), height, width)
-    real = contract.normalize(checked_pixels(images, contract)).transpose(0, 3, 1, 2)
+    source = onnx_port(model, "input", "", guest["inputs"][0]["dtype"], guest["metadata"])
+    stored = source.quantize(contract.normalize(checked_pixels(images, contract)))
+    real = stored.transpose(0, 3, 1, 2)
     missing = -len(real) % batch  # a fixed batch is filled up with copies of the last image
     filled = np.concatenate([real, np.repeat(real[-1:], missing, axis=0)])
     batches = filled.reshape(-1, batch, *filled.shape[1:])  # (K, batch, 3, H, W)
-    outputs = run_batches(model, root, cpu, np.ascontiguousarray(batches, dtype=np.float32))
+    outputs = run_batches(model, root, cpu, np.ascontiguousarray(batches))
     if outputs.ndim != 5:
         raise InputError(f"{model}: output has shape {outputs.shape[1:]}, expected (N, 1, H, W)")
     merged = outputs.reshape(-1, *outputs.shape[2:])[: len(images)]  # (N, 1, H, W)
-    return merged.transpose(0, 2, 3, 1).astype(np.float32, copy=False)
+    sink = onnx_port(model, "output", "", str(outputs.dtype), guest["metadata"])
+    return sink.dequantize(merged.transpose(0, 2, 3, 1))
 
 
 def _port(detail: dict[str, Any]) -> TensorPort:

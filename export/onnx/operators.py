@@ -25,7 +25,7 @@ from egeunet.export.onnx.builder import Array, OnnxBuilder
 Lowering = Callable[[OnnxBuilder, Node], str]
 LOWERINGS: dict[str, Lowering] = {}
 
-_BILINEAR = {"mode": "linear", "coordinate_transformation_mode": "align_corners"}
+BILINEAR = {"mode": "linear", "coordinate_transformation_mode": "align_corners"}
 _NCHW_AXIS = {0: 0, 1: 2, 2: 3, 3: 1}  # axis of (N, H, W, C) -> axis of (N, C, H, W)
 
 
@@ -173,7 +173,7 @@ def _resize(b: OnnxBuilder, node: Node) -> str:
 
 
 def _channels_last(b: OnnxBuilder, x: str, sizes: tuple[int, ...]) -> str:
-    return b.add("Resize", [x, "", "", b.constant(np.array(sizes))], **_BILINEAR)
+    return b.add("Resize", [x, "", "", b.constant(np.array(sizes))], **BILINEAR)
 
 
 def _between(b: OnnxBuilder, x: str, rows: int, shape: tuple[int, ...]) -> str:
@@ -198,7 +198,7 @@ def _resize_like(b: OnnxBuilder, node: Node) -> str:
 
 def _resized(b: OnnxBuilder, node: Node, *, scales: str = "", sizes: str = "") -> str:
     inputs = [b.operand(node.inputs[0]), "", scales, *([sizes] if sizes else [])]
-    return b.add("Resize", inputs, **_BILINEAR)
+    return b.add("Resize", inputs, **BILINEAR)
 
 
 @lowering("max_pool")

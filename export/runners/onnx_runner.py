@@ -1,4 +1,5 @@
-"""ONNX and .ort files with ONNX Runtime on the CPU: input and output NCHW float32, one each."""
+"""ONNX and .ort files with ONNX Runtime on the CPU: one input and one output, NCHW, float32 or
+integers."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from egeunet.export.onnx.runtime import onnxruntime
 from egeunet.export.request import LARGEST_BATCH
+from egeunet.export.runners.onnx_ports import onnx_port
 from egeunet.export.runners.runner import (
     CONTRACT_KEY,
     Pixels,
@@ -35,7 +37,6 @@ class OnnxRunner:
     """
 
     name = "onnxruntime"
-    precision_note = "input float32 NCHW, output float32 NCHW"
 
     def __init__(self, path: Path, threads: int) -> None:
         self._path = path
@@ -48,10 +49,6 @@ class OnnxRunner:
         for side, ports in (("input", inputs), ("output", outputs)):
             if len(ports) != 1:
                 raise InputError(f"{path}: expected one {side}, got {len(ports)}: {_names(ports)}")
-            if ports[0].type != "tensor(float)":
-                raise InputError(
-                    f"{path}: {side} {ports[0].name!r} is {ports[0].type}, expected tensor(float)"
-                )
         shape = inputs[0].shape
         # Filling up a batch of any number that a damaged file says would take any memory.
         if len(shape) != 4 or shape[1] != 3 or (fixed_side(shape[0]) or 1) > LARGEST_BATCH:
@@ -62,6 +59,11 @@ class OnnxRunner:
         height, width = fixed_side(shape[2]), fixed_side(shape[3])
         self.contract = contract_for(path, metadata.get(CONTRACT_KEY), height, width)
         self._input = inputs[0].name
+        self._source, self._sink = (
+            onnx_port(path, side, port.name, port.type, metadata)
+            for side, port in (("input", inputs[0]), ("output", outputs[0]))
+        )
+        self.precision_note = f"input {self._source.dtype} NCHW, output {self._sink.dtype} NCHW"
         self._batch = fixed_side(shape[0])
 
     def bind(self, image_nhwc: Pixels) -> Callable[[], object]:
@@ -71,7 +73,8 @@ class OnnxRunner:
 
     def _prepared(self, image_nhwc: Pixels) -> Any:
         real = self.contract.normalize(checked_pixels(image_nhwc, self.contract))
-        return np.ascontiguousarray(real.transpose(0, 3, 1, 2))  # (N, 3, H, W)
+        stored = self._source.quantize(real)
+        return np.ascontiguousarray(stored.transpose(0, 3, 1, 2))  # (N, 3, H, W)
 
     def __call__(self, image_nhwc: Pixels) -> Probability:
         image = self._prepared(image_nhwc)
@@ -80,12 +83,13 @@ class OnnxRunner:
         filled = np.concatenate([image, np.repeat(image[-1:], missing, axis=0)])
         parts = [self._run(filled[i : i + step])[: len(image) - i]
                  for i in range(0, len(image), step)]  # fmt: skip
-        output = np.concatenate(parts) if parts else np.zeros((0, 1, *image.shape[2:]), np.float32)
+        output = np.concatenate(parts) if parts else np.zeros((0, 1, *image.shape[2:]))
         if output.ndim != 4:
             raise InputError(
                 f"{self._path}: output has shape {output.shape}, expected (N, 1, H, W)"
             )
-        return checked_probability(self._path, output.transpose(0, 2, 3, 1), image_nhwc)
+        probability = self._sink.dequantize(output.transpose(0, 2, 3, 1))
+        return checked_probability(self._path, probability, image_nhwc)
 
     def _run(self, image: Any) -> Any:
         try:

@@ -31,7 +31,7 @@ def test_list(run_command: Run) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert [line.split() for line in done.stdout.splitlines()] == [
         ["tflite", "*.tflite", "float32,", "float16,", "int8"],
-        ["onnx", "*.onnx", "float32,", "float16"],
+        ["onnx", "*.onnx", "float32,", "float16,", "int8"],
         ["ort", "*.ort", "float32,", "float16"],
         [
             "coreml",
@@ -64,22 +64,23 @@ def test_help_names_every_flag(run_command: Run) -> None:
     assert "egeunet-export --format tflite --int8" in done.stdout
 
 
+@pytest.mark.parametrize(("format", "layout"), [("tflite", "NHWC"), ("onnx", "NCHW")])
 def test_int8_file_is_made_checked_and_runs(
-    run_command: Run, weights: Path, tmp_path: Path
+    format: str, layout: str, run_command: Run, weights: Path, tmp_path: Path
 ) -> None:
-    done = run_command(NAME, "--format", "tflite", "--int8", "--weights", weights, cwd=tmp_path)
+    done = run_command(NAME, "--format", format, "--int8", "--weights", weights, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
-    model = tmp_path / "build" / "egeunet_int8.tflite"  # the default folder
+    model = tmp_path / "build" / f"egeunet_int8.{format}"  # the default folder
     report = json.loads(Path(f"{model}.json").read_text())
     assert report["parity"]["checked"] and report["io"] == "uint8"
-    assert f"build/egeunet_int8.tflite: {model.stat().st_size:,} bytes" in done.stdout
+    assert f"build/egeunet_int8.{format}: {model.stat().st_size:,} bytes" in done.stdout
     assert "masks agree on" in done.stdout and len(done.stdout.splitlines()) == 1
     evaluation = tmp_path / "e.json"
     done = run_command("egeunet-evaluate", model, "--limit", 2, "--json", evaluation)
     assert done.returncode == 0, done.stderr
     values = json.loads(evaluation.read_text())
     assert values["model"]["contract"] == report["contract"]
-    assert "input uint8 NHWC" in json.dumps(values["model"])
+    assert f"input uint8 {layout}" in json.dumps(values["model"])
 
 
 def test_all_formats_in_one_call(run_command: Run, weights: Path, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.xdist_group("formats"), pytest.mark.slow]
 Export = Callable[[str, str], Artifact]
 RUNNABLE = [
     ("tflite", "float32"), ("tflite", "float16"), ("tflite", "int8"), ("onnx", "float32"),
-    ("onnx", "float16"), ("ort", "float32"), ("ort", "float16"),
+    ("onnx", "float16"), ("onnx", "int8"), ("ort", "float32"), ("ort", "float16"),
 ]  # fmt: skip
 runnable = pytest.mark.parametrize(
     ("format", "precision"), RUNNABLE, ids=["-".join(pair) for pair in RUNNABLE]

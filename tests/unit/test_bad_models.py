@@ -38,7 +38,11 @@ WRONG = [
     (".onnx", {"input_shape": [1, 1, 32, 32]}, r"input 'image' has shape \[1, 1, 32, 32\]"),
     (".onnx", {"input_shape": [4096, 3, 32, 32]}, r"shape \[4096, 3, 32, 32\].*up to 1024"),
     (".onnx", {"input_shape": [1, 32, 32, 3]}, "three channels first"),
-    (".onnx", {"input_type": "UINT8"}, r"input 'image' is tensor\(uint8\)"),
+    (
+        ".onnx",
+        {"input_type": "UINT8"},
+        "input 'image' is uint8 and the metadata entry 'egeunet.quantization' does not say",
+    ),
     (".onnx", {"size": 64}, "input height is 64 but its contract says 32"),
     (".tflite", {"outputs": 2}, "expected one output, got 2: p0, p1"),
     (".tflite", {"input_shape": (1, 32, 32, 1)}, r"input 'image' has shape \(1, 32, 32, 1\)"),

@@ -116,7 +116,7 @@ def test_size(weights: Path, tmp_path: Path, size: int) -> None:
         ({"io": "uint8"}, "--io uint8 needs --int8"),
         ({"format": "pb"}, "unknown format 'pb'; known: coreml, onnx, ort, tflite"),
         ({"precision": "int4"}, "unknown precision 'int4'; known: float16, float32, int8, linear8"),
-        ({"format": "onnx", "precision": "int8"}, "format onnx has no precision 'int8'"),
+        ({"format": "ort", "precision": "int8"}, "format ort has no precision 'int8'"),
         ({"calibration": "photos"}, "--calibration is for --int8"),
         ({"weights": "absent.safetensors"}, "weights not found: absent.safetensors"),
         ({"precision": "int8", "calibration": "absent"}, "absent"),

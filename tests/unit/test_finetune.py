@@ -23,7 +23,7 @@ from egeunet.model.errors import InputError, OutputError
 from egeunet.model.metrics import counts, scores
 from egeunet.model.pictures import Pictures
 from egeunet.quantize.finetune import Finetuner
-from egeunet.quantize.finetune_plan import FinetunePlan, Phase
+from egeunet.quantize.finetune_plan import PLANS, FinetunePlan, Phase
 from egeunet.quantize.finetune_result import finetuned_recipe
 from egeunet.quantize.recipe_file import StaticRecipe
 from egeunet.quantize.recipe_precision import int8_from_recipe
@@ -155,6 +155,8 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
         (lambda: FinetunePlan(phases=(PHASES[2], PHASES[0])), "got integer, norms"),
         (lambda: FinetunePlan(phases=PHASES[:2]), "end with integer, got norms, float"),
         (lambda: FinetunePlan(batch=0), "batch >= 1"),
+        (lambda: FinetunePlan(synthetic=-1), "synthetic must lie in 0..10000, got -1"),
+        (lambda: FinetunePlan(repeats=0), "repeats must be >= 1, got 0"),
         (lambda: FinetunePlan(truth=-1), "truth must lie in 0..100, got -1"),
         (lambda: FinetunePlan(ema=1.5), "ema"),
         (lambda: Phase.parse("norms:2"), "KIND:EPOCHS:RATE, got 'norms:2'"),
@@ -166,6 +168,12 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
 def test_a_plan_that_makes_no_sense(make: Callable[[], object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         make()
+
+
+def test_the_shipped_plan_shows_late_images_more_often() -> None:
+    ids = ("ISIC_0000000", "ISIC_0011402", "ISIC_0014000")
+    assert PLANS["isic2017"].repeats_of(ids).tolist() == [1, 3, 3]
+    assert PLANS["default"].repeats_of(ids).tolist() == [1, 1, 1]
 
 
 def test_phases_are_parsed() -> None:
@@ -218,16 +226,22 @@ def test_the_recipe_s_file_computes_what_was_trained(finished: StaticRecipe, sav
 
 
 @pytest.mark.parametrize(
-    ("source", "format", "message"),
+    ("source", "message"),
     [
-        (source(sha="f" * 64), "tflite", "not of w.safetensors"),
-        (source(ModelContract(128, 128)), "tflite", "a recipe for 64 x 64"),
-        (source(), "onnx", "--format tflite, not for onnx"),
+        (source(sha="f" * 64), "not of w.safetensors"),
+        (source(ModelContract(128, 128)), "a recipe for 64 x 64"),
     ],
 )
+@pytest.mark.parametrize("format", ["tflite", "onnx"])
 def test_what_a_recipe_does_not_fit(saved: Path, source: Source, format: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         int8_from_recipe(saved, source, ExportRequest(format, "int8"))
+
+
+def test_the_recipe_of_an_onnx_file_has_float_resizes_only(saved: Path) -> None:
+    graph = int8_from_recipe(saved, source(), ExportRequest("onnx", "int8")).graph
+    floats = {node.op for node in graph.nodes if graph.values[node.output].dtype == "float32"}
+    assert floats == {"resize", "dequantize"}
 
 
 def test_a_recipe_of_another_graph_or_with_broken_constants(finished: StaticRecipe) -> None:

@@ -1,4 +1,4 @@
-"""Which int8 an export makes: static norms where a recipe of the weights is shipped, else exact."""
+"""Which int8 an export makes: exact norms, or the static ones of a shipped recipe."""
 
 from __future__ import annotations
 
@@ -54,20 +54,37 @@ def float_operators(prepared: Prepared) -> int:
     return sum(graph.values[node.output].dtype == "float32" for node in graph.nodes)
 
 
-@pytest.mark.parametrize("norms", [None, "static"])
 @pytest.mark.usefixtures("shipped")
-def test_a_shipped_recipe_of_these_weights_is_the_default(norms: str | None) -> None:
-    prepared = made(norms=norms)
+def test_static_norms_are_a_shipped_recipe_of_these_weights() -> None:
+    prepared = made(norms="static")
     assert prepared.details["norms"] == "static"
     assert prepared.details["finetuning"] == {"note": "untrained"}
     assert float_operators(prepared) == 0
 
 
+@pytest.mark.parametrize("norms", [None, "exact"])
 @pytest.mark.usefixtures("shipped")
-def test_exact_norms_are_the_other_choice() -> None:
-    prepared = made(norms="exact")
+def test_exact_norms_are_the_default(norms: str | None) -> None:
+    prepared = made(norms=norms)
     assert prepared.details["norms"] == "exact"
     assert float_operators(prepared) > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "norms"),
+    [
+        ({"target_bytes": 1_000_000}, "exact"),
+        ({"target_bytes": 100_000}, "static"),
+        ({"target_bytes": 1000}, "static"),  # neither fits: the smaller one
+        ({"target_bytes": 100_000, "norms": "exact"}, "exact"),
+    ],
+    ids=str,
+)
+@pytest.mark.usefixtures("shipped")
+def test_a_size_that_exact_norms_cannot_have_is_held_by_static_ones(
+    options: dict[str, Any], norms: str
+) -> None:
+    assert made(**options).details["norms"] == norms
 
 
 @pytest.mark.parametrize(
@@ -79,7 +96,7 @@ def test_exact_norms_are_the_other_choice() -> None:
 def test_where_no_recipe_fits_norms_are_exact_unless_static_ones_are_asked_for(
     source: Source,
 ) -> None:
-    assert made(source).details["norms"] == "exact"
+    assert made(source, target_bytes=1000).details["norms"] == "exact"
     side = source.contract.height
     with pytest.raises(InputError, match=f"shipped for w.safetensors at {side} x {side}; make"):
         made(source, norms="static")

@@ -271,6 +271,8 @@ def test_a_cut_ort_file(graph: Graph, tmp_path: Path, keep: int) -> None:
         (("ort", "float32", {"dynamic": True}), "--dynamic is for format onnx"),
         (("coreml", "float16", {"batch": 2}), "--batch 2 is for format onnx or ort; a file of"),
         (("tflite", "int8", {"batch": 4}), "format tflite takes one image a run"),
+        (("onnx", "int8", {"batch": 2}), "--batch 2 is for float precisions"),
+        (("onnx", "int8", {"dynamic": True}), "--dynamic is for float precisions"),
         (("onnx", "float32", {"batch": 0}), "--batch must be 1 to 1024, got 0"),
         (("onnx", "float32", {"batch": 2, "dynamic": True}), "so --batch 2 says nothing"),
     ],

@@ -12,10 +12,10 @@ from PIL import Image
 
 from egeunet.export import export, exporter
 from egeunet.export.deploy import build_deploy_graph
-from egeunet.export.exporter import load_source
+from egeunet.export.exporter import deploy_graph, load_source
 from egeunet.export.graph import Graph
 from egeunet.export.lean import build_lean_graph
-from egeunet.export.registry import Prepared
+from egeunet.export.registry import Prepared, find_format
 from egeunet.export.request import OPTIMIZATIONS, ExportRequest, Source
 from egeunet.model import EGEUNet, ModelContract
 from egeunet.quantize import precision
@@ -82,6 +82,16 @@ def test_shipped_calibration_is_for_its_weights_and_graph_only(
     assert chosen(graph, "cd") == "synthetic images"
     larger = build_deploy_graph(model, ModelContract(64, 96))
     assert chosen(larger, "ab") == "synthetic images"
+
+
+def test_a_calibration_of_the_onnx_form_is_shipped() -> None:
+    request = ExportRequest("onnx", "int8")
+    source = load_source(request)
+    graph = deploy_graph(find_format("onnx"), source, request)
+    assert any(shipped.matches(graph, source.sha256) for shipped in shipped_calibrations()), (
+        "record it again: egeunet-quantize calibrate --data DIR --format onnx "
+        "--out quantize/shipped/calibration_onnx.json"
+    )
 
 
 @pytest.mark.parametrize("optimize", OPTIMIZATIONS)

@@ -17,7 +17,7 @@ def test_the_known_formats() -> None:
     found = formats()
     assert {name: (kind.suffix, set(kind.precisions)) for name, kind in found.items()} == {
         "tflite": (".tflite", {"float32", "float16", "int8"}),
-        "onnx": (".onnx", {"float32", "float16"}),
+        "onnx": (".onnx", {"float32", "float16", "int8"}),
         "ort": (".ort", {"float32", "float16"}),
         "coreml": (
             ".mlpackage",
@@ -95,14 +95,14 @@ def test_io_type(precision: str, io: str | None, want: str) -> None:
         ("--format coreml", [("coreml", "float16")]),
         ("--format coreml --precision float32", [("coreml", "float32")]),
         ("--format onnx", [("onnx", "float32")]),
-        ("--format all --int8", [("tflite", "int8")]),
+        ("--format all --int8", [("tflite", "int8"), ("onnx", "int8")]),
         ("--format onnx --fp16", [("onnx", "float16")]),
         ("--format ort", [("ort", "float32")]),
         ("--format coreml --precision palettized6", [("coreml", "palettized6")]),
         ("--format all --precision float16",
          [("tflite", "float16"), ("onnx", "float16"), ("ort", "float16"), ("coreml", "float16")]),
         ("--format all", [("tflite", "float32"), ("tflite", "float16"), ("tflite", "int8"),
-                          ("onnx", "float32"), ("onnx", "float16"),
+                          ("onnx", "float32"), ("onnx", "float16"), ("onnx", "int8"),
                           ("ort", "float32"), ("ort", "float16"),
                           ("coreml", "float16"), ("coreml", "float32"), ("coreml", "linear8"),
                           ("coreml", "palettized6"), ("coreml", "palettized4")]),

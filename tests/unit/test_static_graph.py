@@ -124,6 +124,9 @@ def test_dynamic_norms_beside_static_ones(names: tuple[str, ...]) -> None:
 def test_norms_that_stay_dynamic() -> None:
     model = static_models.random_network()
     assert len(static_names(model, StaticForm(dynamic_norms=("ebn1", "dbn4")))) == 45
+    static = static_names(model, StaticForm(dynamic_norms=("GAB5", "GAB4.g0", "encoder4")))
+    assert len(static) == 47 - 5 - 1 - 2
+    assert "GAB4.g1.0" in static and "ebn4" in static
     with pytest.raises(InputError, match="no norm is called 'ebn7'; there are 47"):
         static_names(model, StaticForm(dynamic_norms=("ebn7",)))
     with pytest.raises(InputError, match=r"needs static norms throughout, encoder4\.0\.norm1"):

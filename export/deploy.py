@@ -14,6 +14,8 @@ Exact rewrites, each proved by tests/unit/test_deploy.py against the reference:
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -57,7 +59,14 @@ def new_builder(model: EGEUNet, contract: ModelContract, batch: int = 1) -> Grap
 
 
 class Translator:
-    """Appends the reference's modules to a graph; methods take and return value names."""
+    """Appends the reference's modules to a graph; methods take and return value names.
+
+    Attributes:
+        large_gate: a Hadamard map of so many values is not stored but made when the file is
+            run, whatever is optimized.
+    """
+
+    large_gate: float = math.inf
 
     def __init__(self, builder: GraphBuilder, optimize: str) -> None:
         self.b = builder
@@ -139,7 +148,8 @@ class Translator:
             b.constant(gate * scale[index * group : (index + 1) * group])
             for index, gate in enumerate(folded)
         ]
-        if self.optimize == "size" and folded[0].size > 2 * module.params_xy.numel():
+        made = self.optimize == "size" or folded[0].size >= self.large_gate
+        if made and folded[0].size > 2 * module.params_xy.numel():
             # A map much larger than the grid it is made from: make it when the file is run.
             first, last = module.conv_xy[0], module.conv_xy[2]
             grid = b.constant(as_array(module.params_xy).transpose(0, 2, 3, 1).copy())

@@ -9,8 +9,8 @@ from egeunet.export.registry import Prepared
 from egeunet.export.request import ExportRequest, Source
 from egeunet.export.rewrite import rewrite
 
-#: Smaller constants cost more as float16: a DEQUANTIZE and a tensor are about 100 bytes.
-_SMALLEST_HALF = 64
+#: Smaller constants cost more as float16: a DEQUANTIZE and a tensor are some 90 bytes.
+_SMALLEST_HALF = 48
 
 
 def float32(graph: Graph, source: Source, request: ExportRequest) -> Prepared:

@@ -16,6 +16,7 @@ Norms that are not static are dissolved as export/lean.py does it.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,6 +112,8 @@ def static_names(model: EGEUNet, form: StaticForm) -> tuple[str, ...]:
 
 class StaticTranslator(LeanTranslator):
     """Folds static norms; leaves the others to :class:`LeanTranslator`."""
+
+    large_gate = math.inf  # gates() stores a grid of its own
 
     def __init__(self, builder: GraphBuilder, form: StaticForm) -> None:
         super().__init__(builder, "speed")

@@ -8,6 +8,8 @@ their affine behind the max-pool; the last norm of a GAB by moments, behind the 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -44,6 +46,8 @@ def build_onnx_graph(
 
 class OnnxTranslator(LeanTranslator):
     """Keeps of the lean form what pays on planes."""
+
+    large_gate = math.inf  # ONNX Runtime makes it once, when it loads the file
 
     def down(self, block: nn.Module, norm: nn.GroupNorm, x: str) -> str:
         b = self.b

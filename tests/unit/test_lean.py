@@ -1,5 +1,5 @@
-"""Every rewrite of export/lean.py against PyTorch; of bridges: test_lean_bridges.py, of whole
-networks: test_lean_network.py."""
+"""Every rewrite of export/lean.py against PyTorch; means in two steps: test_lean_means.py, of
+bridges: test_lean_bridges.py, of whole networks: test_lean_network.py."""
 
 from __future__ import annotations
 
@@ -54,39 +54,89 @@ def test_sign_absorption(make: Callable[[], nn.Module], gamma: list[float]) -> N
     assert scaled.op == "mul" and graph.values[scaled.output].shape == (1, 5, 3, 12)
 
 
-# --- moments -----------------------------------------------------------------------------
+# --- centred, or by moments --------------------------------------------------------------
+
+#: Side of the map, and whether it is what the first GroupNorm sees.
+STATISTICS = {"small": (6, False), "first": (64, True), "moments": (64, False)}
+every_way = pytest.mark.parametrize("way", STATISTICS)
 
 
-def group_norm(norm: nn.GroupNorm, side: int = 6) -> Graph:
+def group_norm(norm: nn.GroupNorm, way: str) -> Graph:
+    side, first = STATISTICS[way]
     channels = norm.num_channels
     ones = np.ones(channels, np.float32)
-    return graph_of((side, side, channels), lambda t, x: t.group_affine(norm, x, x, ones))
+
+    def build(t: LeanTranslator, x: str) -> str:
+        for _ in range(0 if first else 2):  # something between it and the picture
+            x = t.b.mul(x, t.b.constant(ones))
+        return t.group_affine(norm, x, x, ones)
+
+    graph = graph_of((side, side, channels), build)
+    # Means are of one step, 2, or of two; only moments are floored.
+    assert graph.operators()["mean"] == (2 if side == 6 else 4)
+    assert ("maximum" in graph.operators()) == (way == "moments")
+    return graph
+
+
+def map_of(way: str, channels: int) -> Tensor:
+    side, _ = STATISTICS[way]
+    return noise(side, side, channels)
 
 
 @every_gamma
-@pytest.mark.parametrize("channels", [4, 8, 20])
+@every_way
+@pytest.mark.parametrize("channels", [4, 20])
 @pytest.mark.parametrize(("deviation", "offset"), [(1, 0), (30, 5), (1e-4, 0), (1, 3)])
-def test_moments(channels: int, deviation: float, offset: float, gamma: list[float]) -> None:
+def test_group_norm(
+    channels: int, deviation: float, offset: float, gamma: list[float], way: str
+) -> None:
     norm = randomized(nn.GroupNorm(4, channels), gamma)
-    image = noise(6, 6, channels) * deviation + offset
-    assert_equal(group_norm(norm), image, double(norm))
+    image = map_of(way, channels) * deviation + offset
+    assert_equal(group_norm(norm, way), image, double(norm))
 
 
+@every_way
 @pytest.mark.parametrize("ratio", [10, 30, 100])
-def test_moments_lose_the_square_of_mean_by_deviation_and_no_more(ratio: int) -> None:
+def test_moments_lose_the_square_of_mean_by_deviation_and_others_no_square(
+    ratio: int, way: str
+) -> None:
     norm = randomized(nn.GroupNorm(4, 8))
-    assert_equal(group_norm(norm), noise(6, 6, 8) + ratio, double(norm), 2 * EPSILON * ratio**2)
+    lost = ratio**2 if way == "moments" else ratio
+    assert_equal(group_norm(norm, way), map_of(way, 8) + ratio, double(norm), 2 * EPSILON * lost)
 
 
+@every_way
 @pytest.mark.parametrize("value", [0.0, 1e-3, 3.0, -77.7, 1e3, -1e6])
-def test_moments_of_a_uniform_map(value: float) -> None:
+def test_group_norm_of_a_uniform_map(value: float, way: str) -> None:
     """All that is left is beta, and rounding of value over the root of epsilon."""
     norm = randomized(nn.GroupNorm(4, 8))
-    graph, image = group_norm(norm), torch.full((1, 6, 6, 8), value)
+    graph, image = group_norm(norm, way), torch.full_like(map_of(way, 8)[:1], value)
     bound = 1e-6 + 4 * EPSILON * abs(value) / norm.eps**0.5 * float(norm.weight.abs().max())
     got = run_graph(graph, image)
     assert torch.isfinite(got).all()
     assert float((got - norm.bias).abs().max()) <= bound
+
+
+@pytest.mark.parametrize("way", ["first", "moments"])
+def test_bias_left_to_the_norm(way: str) -> None:
+    """As ONNX has it: the norm of x + bias, both flipped, where x is what there is."""
+    norm, bias = randomized(nn.GroupNorm(4, 8)), np.linspace(-2, 3, 8, dtype=np.float32)
+    sign = np.where(norm.weight.numpy() < 0, -1, 1).astype(np.float32)
+    first = STATISTICS[way][1]
+
+    def build(t: LeanTranslator, x: str) -> str:
+        kernel = np.diag(sign).reshape(8, 1, 1, 8)
+        x = x if first else t.b.max_pool(x)
+        x = t.b.conv2d(x, kernel, np.zeros(8, np.float32))
+        return t.group_affine(norm, x, x, sign, bias * sign)
+
+    side = 64 if first else 128
+    exact = double(norm)
+
+    def want(x: Tensor) -> Tensor:
+        return exact((x if first else F.max_pool2d(x, 2)) + torch.from_numpy(bias).view(-1, 1, 1))
+
+    assert_equal(graph_of((side, side, 8), build), noise(side, side, 8), want)
 
 
 # --- gamma folding -----------------------------------------------------------------------

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ai_edge_litert.interpreter import Interpreter
 
 from egeunet.export.deploy import build_deploy_graph
 from egeunet.export.interpret import run_graph
 from egeunet.export.lean import build_lean_graph
+from egeunet.export.tflite.emit import emit_tflite
 from egeunet.model import EGEUNet, EGEUNetConfig, ModelContract
 from egeunet.model.data.synthetic import synthetic_sample
 from egeunet.model.packaged import shipped_weights
@@ -26,6 +28,9 @@ _SPEC.loader.exec_module(exactness)
 
 #: Of the probability: in float64, and of real weights in float32.
 EXACT, ROUNDED = 4e-6, 1e-4
+#: The same of pictures so flat that the network magnifies their rounding; torch's own float32 is
+#: off by up to 9e-5 on 300 of them.
+FLAT = 3e-4
 PRIMITIVE = {
     "conv2d", "depthwise_conv2d", "add", "sub", "mul", "maximum", "concat", "slice", "mean",
     "rsqrt", "gelu", "sigmoid", "max_pool", "resize",
@@ -111,7 +116,42 @@ def test_shipped_weights(optimize: str) -> None:
     assert difference <= ROUNDED, difference
 
 
-def test_size_stores_fewer_bytes_and_speed_computes_no_gates() -> None:
+def flat_pictures() -> np.ndarray[Any, Any]:
+    """Synthetic: skin of one colour under a gradient, a spot a little darker, hardly any noise;
+    (4, 256, 256, 3) uint8."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:256, :256] / 256
+    pictures = []
+    for radius, depth, noise in ((0.1, 0.03, 0.3), (0.25, 0.1, 0), (0.3, 0.02, 1), (0, 0, 1)):
+        skin = rng.uniform((150, 110, 90), (235, 200, 190)) * (1 - 0.05 * x[..., None])
+        spot = 1 / (1 + np.exp((np.hypot(x - 0.5, y - 0.5) - radius) / 0.05))
+        picture = skin * (1 - depth * spot[..., None]) + rng.normal(0, 1, (256, 256, 3)) * noise
+        pictures.append(np.clip(np.rint(picture), 0, 255).astype(np.uint8))
+    return np.stack(pictures)
+
+
+@every_optimize
+def test_flat_pictures_in_litert(optimize: str) -> None:
+    """A first GroupNorm by moments, averaged in one step, was off by 0.026 on these
+    (docs/decisions.md 17)."""
+    model, contract = load_weights(shipped_weights())
+    data = emit_tflite(build_lean_graph(model, contract, optimize), contract, "none")
+    runtime = Interpreter(model_content=data, num_threads=1)
+    runtime.allocate_tensors()
+    exact, worst = exactness.double(model), 0.0
+    for picture in flat_pictures():
+        pixels = contract.normalize(picture[None])
+        runtime.set_tensor(runtime.get_input_details()[0]["index"], pixels)
+        runtime.invoke()
+        got = runtime.get_tensor(runtime.get_output_details()[0]["index"])[..., 0]
+        with torch.no_grad():
+            want = exact(torch.from_numpy(pixels).double().permute(0, 3, 1, 2)).probability[:, 0]
+        worst = max(worst, float(np.abs(got - want.numpy()).max()))
+    print(f"LiteRT - float64: {worst:.2e} of {FLAT:.0e}")
+    assert worst <= FLAT, worst
+
+
+def test_size_stores_fewer_bytes_and_speed_computes_the_largest_gate_only() -> None:
     speed, size = (build_lean_graph(network(), ModelContract(), o) for o in ("speed", "size"))
     assert size.weight_bytes() < speed.weight_bytes()
     # Encoder 4 and decoder 3 alone have maps of more than two grids at 256 x 256. (What makes
@@ -124,4 +164,4 @@ def test_size_stores_fewer_bytes_and_speed_computes_no_gates() -> None:
             if node.op == "resize" and graph.values[node.output].shape[1] > 1
         ]
         made[what] = sum(value.data is not None for value in sources)
-    assert made == {"speed": 0, "size": 3}
+    assert made == {"speed": 1, "size": 3}

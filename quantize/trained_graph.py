@@ -28,6 +28,8 @@ from egeunet.quantize.static_graph import StaticGraph
 #: Operators of SAME_SCALE whose output lies on the grid of their inputs without rounding.
 _ON_GRID = ("slice", "max_pool", "concat", "maximum", "relu")
 _SMALLEST_SCALE = 1e-9
+#: Its root's inverse is beyond every int8 range, as infinity is in the file.
+_SMALLEST_VARIANCE = 1e-8
 
 
 class TrainedGraph(nn.Module):
@@ -257,8 +259,10 @@ def _kernels_of(static: StaticGraph) -> dict[str, tuple[int | None, int]]:
 
 
 def _compute(node: Node, inputs: list[Tensor]) -> Tensor:
-    """NHWC in and out; as in interpret.py, but for the gradient of a resize."""
+    """NHWC in and out; as in interpret.py, but for gradients: of a resize and of 1 / sqrt(0)."""
     if node.op == "resize":
         size = (node.attributes["height"], node.attributes["width"])
         return resize(inputs[0].permute(0, 3, 1, 2), size).permute(0, 2, 3, 1)
+    if node.op == "rsqrt":  # a variance may be rounded to zero: infinite, and so is the gradient
+        inputs = [inputs[0].clamp(min=_SMALLEST_VARIANCE)]
     return compute(node, inputs)

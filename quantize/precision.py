@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +26,6 @@ from egeunet.quantize.scale_ties import float_outputs
 
 if TYPE_CHECKING:
     from egeunet.model.data.dataset import Sample
-    from egeunet.quantize.mixed_recipe import MixedRecipe
 
 #: More images of a folder change the mean of their extremes no more.
 _MOST_IMAGES = 100
@@ -58,21 +56,11 @@ def int8(graph: Graph, source: Source, request: ExportRequest) -> Prepared:
                 "egeunet-quantize finetune and give it as --recipe"
             )
         return static_int8(recipe, source, request)
-    exact = _exact(graph, source, request)
+    calibration = calibration_for(graph, source, request.calibration)
+    exact = int8_of(graph, calibration, source, request)
     if recipe is None or _fits(exact, source, request):
         return exact
     return static_int8(recipe, source, request)
-
-
-def _exact(graph: Graph, source: Source, request: ExportRequest) -> Prepared:
-    """By the shipped mixed recipe if there is one of this graph and these weights."""
-    if request.calibration is None:
-        for recipe in shipped_mixed_recipes():
-            if recipe.calibration.matches(graph, source.sha256):
-                prepared = recipe.prepared(graph, source, request)
-                return replace(prepared, details={"norms": "exact", **prepared.details})
-    calibration = calibration_for(graph, source, request.calibration)
-    return int8_of(graph, calibration, source, request)
 
 
 def _fits(prepared: Prepared, source: Source, request: ExportRequest) -> bool:
@@ -92,7 +80,7 @@ def int8_of(
     """Static post-training quantization; GroupNorms and RSQRT stay in float32.
 
     With ranges of extremes the ten GroupNorms lose three points of IoU in int8 and the 37
-    LayerNorms a tenth of one (a search finds what is enough: mixed_recipe.py). RSQRT in int8
+    LayerNorms a tenth of one. RSQRT in int8
     has no fast kernel and takes a third of all instructions (docs/decisions.md). Both are
     computed in float32 between a DEQUANTIZE and a QUANTIZE, and the report says how many
     operators that leaves. An .onnx file has whole norms, which are float32 as well
@@ -127,20 +115,10 @@ def calibration_for(
 
 
 def shipped_calibrations() -> list[Calibration]:
-    """The calibrations in the package, those of its recipes included."""
+    """The calibrations in the package."""
     folder = resources.files("egeunet.quantize") / "shipped"
     with resources.as_file(folder) as path:
-        plain = [Calibration.load(file) for file in sorted(path.glob("calibration_*.json"))]
-    return plain + [recipe.calibration for recipe in shipped_mixed_recipes()]
-
-
-def shipped_mixed_recipes() -> list[MixedRecipe]:
-    """The mixed recipes in the package: which operators of an exact-norm file stay in float."""
-    from egeunet.quantize.mixed_recipe import MixedRecipe
-
-    folder = resources.files("egeunet.quantize") / "shipped"
-    with resources.as_file(folder) as path:
-        return [MixedRecipe.load(file) for file in sorted(path.glob("mixed_*.json"))]
+        return [Calibration.load(file) for file in sorted(path.glob("*.json"))]
 
 
 def representative_samples(folder: Path, count: int = _MOST_IMAGES) -> tuple[Sample, ...]:

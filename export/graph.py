@@ -39,6 +39,14 @@ class Quantization:
         if not (np.isfinite(self.scale).all() and (self.scale > 0).all()):
             raise ValueError(f"scales must be finite and positive, got {self.scale}")
 
+    def repeated(self, times: int) -> Quantization:
+        """With so many copies of its channels one behind the other; itself per tensor."""
+        if len(self.scale) == 1:
+            return self
+        return replace(
+            self, scale=np.tile(self.scale, times), zero_point=np.tile(self.zero_point, times)
+        )
+
     @classmethod
     def per_tensor(cls, scale: float, zero_point: int) -> Quantization:
         """One scale and zero point for the whole tensor."""
@@ -54,6 +62,12 @@ class Value:
     dtype: str = "float32"
     data: Array | None = None
     quantization: Quantization | None = None
+
+
+def data_of(value: Value) -> Array:
+    """Content of a constant."""
+    assert value.data is not None, f"value {value.name} is no constant"
+    return value.data
 
 
 @dataclass(frozen=True)
@@ -87,6 +101,10 @@ class Graph:
             shape = self.values[node.output].shape
             digest.update(f"{node.op} {node.inputs} {node.output} {shape}\n".encode())
         return digest.hexdigest()
+
+    def readers(self, name: str) -> list[Node]:
+        """The nodes that take a value, in order."""
+        return [node for node in self.nodes if name in node.inputs]
 
     def constants(self) -> list[Value]:
         """The constants that some node reads, in order of first use, each once."""

@@ -54,19 +54,26 @@ class LeanTranslator(LeanBridge):
     large_gate: float = 6144
 
     def down(self, block: nn.Module, norm: nn.GroupNorm, x: str) -> str:
-        """Block, GroupNorm, max-pool and GELU with the sign of gamma absorbed."""
+        """Block, GroupNorm, max-pool and GELU."""
+        return self.b.elementwise("gelu", self.normed_and_pooled(block, norm, x))
+
+    def normed_and_pooled(self, block: nn.Module, norm: nn.GroupNorm, x: str) -> str:
+        """Block, GroupNorm and max-pool with the sign of gamma absorbed."""
         gamma = as_array(norm.weight)
         sign = np.where(gamma < 0, -1, 1).astype(np.float32)
         x = self.block(block, x, sign)
-        return self.b.elementwise("gelu", self.group_affine(norm, x, self.b.max_pool(x), sign))
+        return self.group_affine(norm, x, self.b.max_pool(x), sign)
 
     def up(self, block: nn.Module, norm: nn.GroupNorm, x: str, scale: int) -> str:
         """Block, GroupNorm, resize and GELU; the affine comes before the resize, where maps
         are smaller (interpolation weights sum to one, so the two commute)."""
-        b = self.b
-        x = self.block(block, x)
-        x = self.group_affine(norm, x, x, np.ones(norm.num_channels, np.float32))
+        b, x = self.b, self.normed(block, norm, x)
         return b.elementwise("gelu", b.resize(x, scale * b.shape(x)[1], scale * b.shape(x)[2]))
+
+    def normed(self, block: nn.Module, norm: nn.GroupNorm, x: str) -> str:
+        """Block and GroupNorm."""
+        x = self.block(block, x)
+        return self.group_affine(norm, x, x, np.ones(norm.num_channels, np.float32))
 
     def group_affine(
         self, norm: nn.GroupNorm, x: str, target: str, sign: Array, bias: Array | None = None

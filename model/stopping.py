@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 
 
 class StopRequest:
-    """While in its ``with`` block, a first Ctrl-C or SIGTERM is a request; a second one stops
-    at once, with the checkpoint before.
+    """While :meth:`listening`, a first Ctrl-C or SIGTERM is a request; a second one stops at
+    once, with the checkpoint before.
 
     Args:
         folder: of the run, for the message.
@@ -35,17 +37,13 @@ class StopRequest:
         """What to raise once the checkpoint of ``step`` has been written."""
         return KeyboardInterrupt(f"{self.folder} has a checkpoint of step {step}, --resume goes on")
 
-    def __enter__(self) -> StopRequest:
-        self._handlers = {
-            number: signal.signal(number, self.make) for number in (signal.SIGINT, signal.SIGTERM)
-        }
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """While in this block a signal is a request."""
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, self.make) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

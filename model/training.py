@@ -118,7 +118,7 @@ class Trainer:
         """
         total = sum(s.epochs * self.steps_per_epoch(s) for s in self.recipe.stages)
         hidden = None if self.progress else True  # None: a bar on a terminal only
-        with self.stop:
+        with self.stop.listening():
             if self.state.step == 0:
                 self.save()
             with tqdm(total=total, initial=self.state.step, disable=hidden) as bar:

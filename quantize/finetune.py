@@ -103,7 +103,10 @@ class Finetuner:
         hidden = None if self.progress else True  # None: a bar on a terminal only
         averaged: nn.Module | None = None
         first = 0
-        with self.stop, tqdm(total=total, initial=self.state.step, disable=hidden) as bar:
+        with (
+            self.stop.listening(),
+            tqdm(total=total, initial=self.state.step, disable=hidden) as bar,
+        ):
             for phase in self.plan.phases:
                 steps = phase.epochs * self.epoch_steps
                 # A phase that ended where a run was stopped is loaded for the next one.

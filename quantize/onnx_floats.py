@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from egeunet.export.graph import Graph, Node
+from egeunet.quantize.scale_ties import in_group_norm, in_layer_norm
 
 #: What ONNX Runtime has integer kernels for (a ReLU is a Clip).
 _INTEGER = (
     "conv2d", "depthwise_conv2d", "add", "sub", "mul", "relu", "sigmoid", "concat", "slice",
     "max_pool",
 )  # fmt: skip
-#: Norms, whose sums of squares need more than eight bits.
-_NORM_SCOPES = ("/layer_norm", "/group_norm")
-_GROUP_NORM = "group_norm"
 
 
 def onnx_float_outputs(graph: Graph, trained: bool = False) -> list[str]:
@@ -38,7 +36,7 @@ def onnx_float_outputs(graph: Graph, trained: bool = False) -> list[str]:
 
 def _has_no_kernel(graph: Graph, node: Node) -> bool:
     sources = [graph.values[name] for name in node.inputs]
-    if node.scope.endswith(_NORM_SCOPES):
+    if in_group_norm(node) or in_layer_norm(node):  # sums of squares need more than eight bits
         return True
     if node.op == "resize":
         return sources[0].data is None
@@ -51,10 +49,7 @@ def _is_read_by_group_norm(graph: Graph, node: Node, kept: set[str]) -> bool:
     """Whether a convolution, or the max-pool behind it, is what a GroupNorm normalizes."""
     if node.op not in ("conv2d", "max_pool"):
         return False
-    readers = [each for each in graph.nodes if node.output in each.inputs]
     return any(
-        each.op == _GROUP_NORM
-        or each.scope.endswith(f"/{_GROUP_NORM}")
-        or (each.op == "max_pool" and each.output in kept)
-        for each in readers
+        in_group_norm(reader) or (reader.op == "max_pool" and reader.output in kept)
+        for reader in graph.readers(node.output)
     )

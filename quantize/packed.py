@@ -15,18 +15,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from egeunet.export.graph import Graph, GraphBuilder, Node, Quantization, Value
+from egeunet.export.graph import Graph, GraphBuilder, Node, data_of
+from egeunet.export.group_kernel import group_kernel, repeated_constant
 from egeunet.export.tflite.flatbuffer import SharingBuilder
 from egeunet.export.tflite.operators import LOWERINGS, Lowered, lowering
+from egeunet.quantize.clipping import TRANSPARENT, only_clipped
 
 #: Output channels in which the kernels of dot products work.
 _LANES = 16
 #: Operators that can clip their result at zero for nothing.
 CLIPPING = ("conv2d", "depthwise_conv2d", "fully_connected", "add")
-#: Operators behind which a ReLU may as well be before them.
-_TRANSPARENT = ("max_pool", "quantize")
 
 
 def pack(graph: Graph, optimize: str = "speed") -> Graph:
@@ -51,7 +50,7 @@ class _Packer:
     def run(self) -> Graph:
         for node in self.graph.nodes:
             self.b.scope = node.scope
-            if node.op == "relu" and self.clipped.get(node.inputs[0]):
+            if node.op == "relu" and node.inputs[0] in self.clipped:
                 self.names[node.output] = self.name(node.inputs[0])
             else:
                 self.names[node.output] = self.node(node)
@@ -81,7 +80,7 @@ class _Packer:
 
     def attributes(self, node: Node) -> dict[str, object]:
         """The node's, and the ReLU that it takes over."""
-        fused = node.op in CLIPPING and self.clipped.get(node.output)
+        fused = node.op in CLIPPING and node.output in self.clipped
         return {**node.attributes, "activation": "relu"} if fused else node.attributes
 
     def add(self, op: str, inputs: Sequence[str], like: str, attributes: dict[str, object]) -> str:
@@ -92,11 +91,8 @@ class _Packer:
     def name(self, old: str) -> str:
         value = self.graph.values[old]
         if value.data is not None and old not in self.names:
-            self.names[old] = self.constant(value.data, value)
+            self.names[old] = self.b.constant(value.data, like=value)
         return self.names[old]
-
-    def constant(self, data: NDArray[np.generic], like: Value) -> str:
-        return self.b.constant(data, like=like)
 
     def move(self, op: str, x: str, shape: Sequence[int], **attributes: object) -> str:
         """An operator that moves values only, or resizes them on their scale."""
@@ -107,19 +103,16 @@ class _Packer:
     def paired(self, node: Node) -> str:
         """A 3x3 convolution of pairs of pixels."""
         b, graph = self.b, self.graph
-        x, (kernel, bias) = self.name(node.inputs[0]), map(graph.values.get, node.inputs[1:])
-        assert kernel is not None and bias is not None and kernel.data is not None
-        assert bias.data is not None
+        x, (kernel, bias) = self.name(node.inputs[0]), (graph.values[n] for n in node.inputs[1:])
         n, height, width, channels = b.shape(x)
         packed = self.move("reshape", x, (n, height, width // 2, 2 * channels))
         inputs = (
             packed,
-            self.constant(_pair_kernel(kernel.data), _twice(kernel)),
-            self.constant(np.tile(bias.data, 2), _twice(bias)),
+            repeated_constant(b, group_kernel(data_of(kernel), 2, 1), kernel, 2),
+            repeated_constant(b, np.tile(data_of(bias), 2), bias, 2),
         )
-        outputs = len(kernel.data)
         target = graph.values[node.output]
-        shape = (n, height, width // 2, 2 * outputs)
+        shape = (n, height, width // 2, 2 * target.shape[3])
         result = b.add_node("conv2d", inputs, shape, **self.attributes(node))
         b.typed(result, target.dtype, target.quantization)
         return self.move("reshape", result, target.shape)
@@ -139,43 +132,18 @@ class _Packer:
         return self.move("reshape", x, (n, tall, wide, 1))
 
 
-def _clipped(graph: Graph) -> dict[str, bool]:
-    """Value name -> whether an operator that can clip made it, perhaps through others, and
-    every reader takes its positive part: then that operator can do so itself."""
+def _clipped(graph: Graph) -> set[str]:
+    """Names of the values that an operator of :data:`CLIPPING` made, perhaps through others,
+    and of which only the positive part is taken: that operator can do so itself."""
     makers = {node.output: node for node in graph.nodes}
-    clipped: dict[str, bool] = {}
-    for node in reversed(graph.nodes):
-        readers = [other for other in graph.nodes if node.output in other.inputs]
-        positive = [
-            reader.op == "relu" or (reader.op in _TRANSPARENT and clipped[reader.output])
-            for reader in readers
-        ]
-        maker = node
-        while maker.op in _TRANSPARENT and maker.inputs[0] in makers:
+
+    def can_clip(name: str) -> bool:
+        maker = makers[name]
+        while maker.op in TRANSPARENT and maker.inputs[0] in makers:
             maker = makers[maker.inputs[0]]
-        clipped[node.output] = maker.op in CLIPPING and bool(positive) and all(positive)
-    return clipped
+        return maker.op in CLIPPING
 
-
-def _pair_kernel(kernel: NDArray[np.generic]) -> NDArray[np.generic]:
-    """(O, 3, 3, I) over pixels -> (2 O, 3, 3, 2 I) over pairs of pixels."""
-    outputs, _, _, inputs = kernel.shape
-    pairs = np.zeros((2, outputs, 3, 3, 2, inputs), kernel.dtype)
-    for pixel in range(2):
-        for tap in range(3):
-            pair, place = divmod(pixel + tap - 1, 2)
-            pairs[pixel, :, :, pair + 1, place] = kernel[:, :, tap]
-    return pairs.reshape(2 * outputs, 3, 3, 2 * inputs)
-
-
-def _twice(value: Value) -> Value:
-    """A constant's type with its channels' scales repeated."""
-    old = value.quantization
-    assert old is not None
-    if len(old.scale) == 1:
-        return Value(value.name, value.shape, value.dtype, None, old)
-    scale, zero = np.tile(old.scale, 2), np.tile(old.zero_point, 2)
-    return Value(value.name, value.shape, value.dtype, None, Quantization(scale, zero, old.axis))
+    return {name for name in only_clipped(graph) if can_clip(name)}
 
 
 lowering("dilated_conv2d")(LOWERINGS["conv2d"])

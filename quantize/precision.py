@@ -47,8 +47,8 @@ def int8(graph: Graph, source: Source, request: ExportRequest) -> Prepared:
     """
     if request.recipe is not None:
         return prepared_by_recipe(request.recipe, graph, source, request)
-    recipe = None if request.norms == "exact" or request.calibration else shipped_recipe(source)
     if request.norms == "static":
+        recipe = shipped_recipe(source)
         if recipe is None:
             raise InputError(
                 f"--norms static: no recipe is shipped for {source.weights} at "
@@ -58,20 +58,20 @@ def int8(graph: Graph, source: Source, request: ExportRequest) -> Prepared:
         return static_int8(recipe, source, request)
     calibration = calibration_for(graph, source, request.calibration)
     exact = int8_of(graph, calibration, source, request)
-    if recipe is None or _fits(exact, source, request):
+    fixed = request.norms == "exact" or request.calibration is not None
+    if fixed or request.target_bytes is None or _fits(exact, source, request, request.target_bytes):
         return exact
-    return static_int8(recipe, source, request)
+    recipe = shipped_recipe(source)
+    return exact if recipe is None else static_int8(recipe, source, request)
 
 
-def _fits(prepared: Prepared, source: Source, request: ExportRequest) -> bool:
-    """Whether the file is as small as is asked for, if that is."""
-    if request.target_bytes is None:
-        return True
+def _fits(prepared: Prepared, source: Source, request: ExportRequest, target_bytes: int) -> bool:
+    """Whether the file has no more bytes than that."""
     with tempfile.TemporaryDirectory() as folder:
         kind = find_format(request.format)
         path = Path(folder) / f"file{kind.suffix}"
         kind.write(prepared, source, request, path)
-        return path.stat().st_size <= request.target_bytes
+        return path.stat().st_size <= target_bytes
 
 
 def int8_of(
@@ -80,11 +80,10 @@ def int8_of(
     """Static post-training quantization; GroupNorms and RSQRT stay in float32.
 
     With ranges of extremes the ten GroupNorms lose three points of IoU in int8 and the 37
-    LayerNorms a tenth of one. RSQRT in int8
-    has no fast kernel and takes a third of all instructions (docs/decisions.md). Both are
-    computed in float32 between a DEQUANTIZE and a QUANTIZE, and the report says how many
-    operators that leaves. An .onnx file has whole norms, which are float32 as well
-    (onnx_floats.py).
+    LayerNorms a tenth of one. RSQRT in int8 has no fast kernel and takes a third of all
+    instructions (docs/decisions.md). Both are computed in float32 between a DEQUANTIZE and a
+    QUANTIZE, and the report says how many operators that leaves. An .onnx file has whole norms,
+    which are float32 as well (onnx_floats.py).
     """
     kept = float_outputs(graph) if request.format == "tflite" else onnx_float_outputs(graph)
     quantized = quantize_int8(graph, calibration, source.contract, request.io_type, kept)

@@ -37,7 +37,17 @@ def tied_inputs(node: Node) -> tuple[str, ...]:
 def stays_float(node: Node) -> bool:
     """Whether a node computes in float32 in an integer file: dynamic GroupNorms and RSQRT
     (docs/decisions.md, 5), and MAXIMUM, of which XNNPACK has no integer kernel."""
-    return node.op in ("rsqrt", "maximum") or node.scope.endswith("/group_norm")
+    return node.op in ("rsqrt", "maximum") or in_group_norm(node)
+
+
+def in_group_norm(node: Node) -> bool:
+    """Whether a node is of a dynamic GroupNorm, whole or in parts."""
+    return node.op == "group_norm" or node.scope.endswith("/group_norm")
+
+
+def in_layer_norm(node: Node) -> bool:
+    """Whether a node is of a dynamic LayerNorm, whole or in parts."""
+    return node.op == "layer_norm" or node.scope.endswith("/layer_norm")
 
 
 def float_outputs(graph: Graph) -> list[str]:

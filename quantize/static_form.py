@@ -14,7 +14,7 @@ from typing import Any
 from egeunet.export.graph import Array, GraphBuilder
 from egeunet.export.request import OPTIMIZATIONS
 from egeunet.model.errors import InputError
-from egeunet.quantize.int8 import KERNEL_SCALES, POINTWISE_BITS, require_known
+from egeunet.quantize.grids import KERNEL_SCALES, POINTWISE_BITS, require_known
 
 GELUS = ("table", "sigmoid", "relu")
 _FACTOR = 1.702

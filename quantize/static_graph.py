@@ -142,28 +142,26 @@ class StaticTranslator(LeanTranslator):
         return self.b.conv2d(x, weight / self.form.factor, bias / self.form.factor)
 
     def down(self, block: nn.Module, norm: nn.Module, x: str) -> str:
-        b = self.b
+        return self.b.elementwise("gelu", self.tap(self.normed_and_pooled(block, norm, x)))
+
+    def normed_and_pooled(self, block: nn.Module, norm: nn.Module, x: str) -> str:
         if isinstance(norm, StaticNorm):
-            return b.elementwise("gelu", self.tap(b.max_pool(self.block(absorbed(block, norm), x))))
+            return self.b.max_pool(self.block(absorbed(block, norm), x))
         assert isinstance(norm, nn.GroupNorm)
-        gamma = as_array(norm.weight)
-        sign = np.where(gamma < 0, -1, 1).astype(np.float32)
-        x = self.block(block, x, sign)
-        pooled = self.group_affine(norm, x, b.max_pool(x), sign)
-        return b.elementwise("gelu", self.tap(pooled))
+        return super().normed_and_pooled(block, norm, x)
 
     def up(self, block: nn.Module, norm: nn.Module, x: str, scale: int) -> str:
-        b = self.b
-        if isinstance(norm, StaticNorm):
-            x = self.tap(self.block(absorbed(block, norm), x))
-        else:
-            assert isinstance(norm, nn.GroupNorm)
-            x = self.block(block, x)
-            x = self.tap(self.group_affine(norm, x, x, np.ones(norm.num_channels, np.float32)))
+        b, x = self.b, self.tap(self.normed(block, norm, x))
         height, width = scale * b.shape(x)[1], scale * b.shape(x)[2]
         if self.form.gelu == "relu":  # before the resize it is the convolution's
             return b.resize(b.elementwise("gelu", x), height, width)
         return b.elementwise("gelu", b.resize(x, height, width))
+
+    def normed(self, block: nn.Module, norm: nn.Module, x: str) -> str:
+        if isinstance(norm, StaticNorm):
+            return self.block(absorbed(block, norm), x)
+        assert isinstance(norm, nn.GroupNorm)
+        return super().normed(block, norm, x)
 
     def ghpa(self, module: GHPA, x: str, sign: Array | None = None) -> str:
         if not is_static(module):

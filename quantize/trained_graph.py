@@ -21,13 +21,20 @@ from torch import Tensor, nn
 from egeunet.export.graph import Graph, Node
 from egeunet.export.interpret import compute
 from egeunet.model.layers import resize
-from egeunet.quantize.int8 import ZERO_POINT_UNIT, Kernels
-from egeunet.quantize.scale_ties import float_outputs, scale_roots, stays_float, tied_inputs
+from egeunet.quantize.clipping import only_clipped
+from egeunet.quantize.grids import SMALLEST_SCALE, ZERO_POINT_UNIT, Kernels
+from egeunet.quantize.scale_ties import (
+    float_outputs,
+    in_group_norm,
+    in_layer_norm,
+    scale_roots,
+    stays_float,
+    tied_inputs,
+)
 from egeunet.quantize.static_graph import StaticGraph
 
 #: Operators of SAME_SCALE whose output lies on the grid of their inputs without rounding.
 _ON_GRID = ("slice", "max_pool", "concat", "maximum", "relu")
-_SMALLEST_SCALE = 1e-9
 #: Its root's inverse is beyond every int8 range, as infinity is in the file.
 _SMALLEST_VARIANCE = 1e-8
 
@@ -119,7 +126,7 @@ class TrainedGraph(nn.Module):
     @torch.no_grad()
     def set_bounds(self, ranges: Mapping[str, tuple[float, float]]) -> None:
         """Start from recorded ranges by value name; values of one scale take their union."""
-        bounds, clipped = torch.zeros_like(self.bounds), self._only_clipped()
+        bounds, clipped = torch.zeros_like(self.bounds), only_clipped(self.static.graph)
         for name, (low, high) in {**ranges, **self._constant_ranges()}.items():
             low = 0.0 if name in clipped else low
             if name in self.groups:
@@ -156,18 +163,6 @@ class TrainedGraph(nn.Module):
                 data = np.clip(data, *ranges[name]).astype(np.float32)
             values[name] = replace(values[name], data=data)
         return Graph(graph.input, graph.output, graph.nodes, values)
-
-    def _only_clipped(self) -> set[str]:
-        """Values of which nobody sees what is below zero: a ReLU follows, a max-pool between."""
-        graph, found = self.static.graph, set[str]()
-        for node in reversed(graph.nodes):
-            readers = [other for other in graph.nodes if node.output in other.inputs]
-            if readers and all(
-                reader.op == "relu" or (reader.op == "max_pool" and reader.output in found)
-                for reader in readers
-            ):
-                found.add(node.output)
-        return found
 
     def _constant_ranges(self) -> dict[str, tuple[float, float]]:
         tied = [name for name in self.constants if name in self.groups]
@@ -220,7 +215,7 @@ def rounded(x: Tensor) -> Tensor:
 
 def grid(low: Tensor, high: Tensor, steps: int = 0) -> tuple[Tensor, Tensor]:
     """Scale and zero point of int8 over low..high; as int8.asymmetric, for training."""
-    scale, unit = ((high - low) / 255).clamp(min=_SMALLEST_SCALE), 1
+    scale, unit = ((high - low) / 255).clamp(min=SMALLEST_SCALE), 1
     if steps:
         scale, unit = torch.exp2(rounded(torch.log2(scale) * steps) / steps), ZERO_POINT_UNIT
     return scale, (unit * rounded((-128 - low / scale) / unit)).clamp(-128, 127)
@@ -237,7 +232,7 @@ def kernel_on_grid(kernel: Tensor, axis: int | None, levels: int = 127, steps: i
     as int8.symmetric, for training."""
     others = [i for i in range(kernel.ndim) if i != axis]
     scale = kernel.detach().abs().amax(others, keepdim=True) / levels
-    scale = scale.clamp(min=_SMALLEST_SCALE)
+    scale = scale.clamp(min=SMALLEST_SCALE)
     if axis is None and steps:
         scale = torch.exp2(torch.ceil(torch.log2(scale) * steps) / steps)
     return rounded(kernel / scale) * scale
@@ -245,7 +240,7 @@ def kernel_on_grid(kernel: Tensor, axis: int | None, levels: int = 127, steps: i
 
 def _of_norms(graph: Graph) -> set[str]:
     """Names of the constants that dynamic norms read."""
-    norms = [n for n in graph.nodes if n.scope.endswith(("/group_norm", "/layer_norm"))]
+    norms = [n for n in graph.nodes if in_group_norm(n) or in_layer_norm(n)]
     read = {name for node in norms for name in node.inputs}
     return {value.name for value in graph.constants() if value.name in read}
 

@@ -13,8 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from egeunet.export.graph import Array, Graph, GraphBuilder, Node, Quantization, Value
-from egeunet.export.onnx.pixel_groups import data_of
+from egeunet.export.graph import Array, Graph, GraphBuilder, Node, Quantization, Value, data_of
 
 _LANES = 16
 #: On smaller maps the concatenations that get wider cost what the kernels save.
@@ -41,7 +40,7 @@ def _bridge(graph: Graph, logit: Node) -> tuple[list[Node], list[Node], Node, No
     _, height, width, _ = value.shape
     if logit.op != "conv2d" or value.dtype != "int8" or height * width < _LEAST_PIXELS:
         return None
-    joined = _readers(graph, logit)
+    joined = graph.readers(logit.output)
     if not joined or any(n.op != "concat" or n.inputs.index(logit.output) != len(n.inputs) - 1
                          for n in joined):  # fmt: skip
         return None
@@ -49,7 +48,7 @@ def _bridge(graph: Graph, logit: Node) -> tuple[list[Node], list[Node], Node, No
     if any(node is None for node in depthwise):
         return None
     found = [node for node in depthwise if node is not None]
-    gathered = {reader.output: reader for node in found for reader in _readers(graph, node)}
+    gathered = {reader.output: reader for node in found for reader in graph.readers(node.output)}
     gather = next(iter(gathered.values())) if len(gathered) == 1 else None
     if gather is None or gather.op != "concat":
         return None
@@ -115,10 +114,6 @@ def _widen(b: GraphBuilder, name: str, count: int) -> None:
     b.values[name] = replace(value, shape=(*value.shape[:3], value.shape[3] + count))
 
 
-def _readers(graph: Graph, node: Node) -> list[Node]:
-    return [each for each in graph.nodes if node.output in each.inputs]
-
-
 def _only_reader(graph: Graph, node: Node, op: str) -> Node | None:
-    readers = _readers(graph, node)
+    readers = graph.readers(node.output)
     return readers[0] if len(readers) == 1 and readers[0].op == op else None

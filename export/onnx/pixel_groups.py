@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from egeunet.export.graph import Array, Graph, GraphBuilder, Node, Quantization, Value
+from egeunet.export.graph import Graph, GraphBuilder, Node, data_of
+from egeunet.export.group_kernel import group_kernel, repeated_constant
 
 #: Inputs come in so many bytes, outputs in so many lanes.
 _INPUTS, _OUTPUTS = 4, 8
@@ -40,8 +41,8 @@ def grouped_pixels(graph: Graph) -> Graph:
         wide = group_kernel(kernel, pixels, node.attributes["dilation"])
         inputs = (
             grouped[source],
-            _constant(b, wide, b.values[node.inputs[1]], pixels),
-            _constant(b, np.tile(bias, pixels), b.values[node.inputs[2]], pixels),
+            repeated_constant(b, wide, b.values[node.inputs[1]], pixels),
+            repeated_constant(b, np.tile(bias, pixels), b.values[node.inputs[2]], pixels),
         )
         n, height, width, channels = b.shape(node.output)
         shape = (n, height, width // pixels, channels * pixels)
@@ -50,17 +51,6 @@ def grouped_pixels(graph: Graph) -> Graph:
         b.typed(result, like.dtype, like.quantization)
         b.nodes.append(Node("reshape", (result,), node.output, {}, node.scope))
     return Graph(graph.input, graph.output, b.nodes, b.values)
-
-
-def group_kernel(kernel: Array, pixels: int, dilation: int) -> Array:
-    """(O, 3, 3, I) over pixels, dilated -> (p O, 3, 3, p I) over groups, dilated in rows only."""
-    outputs, _, _, inputs = kernel.shape
-    groups = np.zeros((pixels, outputs, 3, 3, pixels, inputs), kernel.dtype)
-    for pixel in range(pixels):
-        for tap in range(3):
-            group, place = divmod(pixel + dilation * (tap - 1), pixels)
-            groups[pixel, :, :, group + 1, place] = kernel[:, :, tap]
-    return groups.reshape(pixels * outputs, 3, 3, pixels * inputs)
 
 
 def _pixels(graph: Graph, node: Node) -> int:
@@ -84,19 +74,3 @@ def _reshaped(b: GraphBuilder, name: str, pixels: int) -> str:
     n, height, width, channels = value.shape
     result = b.add_node("reshape", (name,), (n, height, width // pixels, channels * pixels))
     return b.typed(result, value.dtype, value.quantization)
-
-
-def _constant(b: GraphBuilder, data: Array, like: Value, pixels: int) -> str:
-    """With the scales of a constant, once for each pixel of a group."""
-    old = like.quantization
-    assert old is not None
-    if len(old.scale) > 1:
-        scale, zero_point = np.tile(old.scale, pixels), np.tile(old.zero_point, pixels)
-        old = Quantization(scale, zero_point, old.axis)
-    return b.typed(b.constant(data), str(data.dtype), old)
-
-
-def data_of(value: Value) -> Array:
-    """Content of a constant."""
-    assert value.data is not None, f"value {value.name} is no constant"
-    return value.data

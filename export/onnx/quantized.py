@@ -21,10 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from egeunet.export.graph import Array, Graph, Node, Value
+from egeunet.export.graph import Array, Graph, Node, Value, data_of
 from egeunet.export.onnx.builder import OnnxBuilder, channels_first
 from egeunet.export.onnx.operators import BILINEAR, LOWERINGS, split
-from egeunet.export.onnx.pixel_groups import data_of
 
 #: What is added to an int8 value, and to its zero point, to store it as uint8.
 _UNSIGNED = 128

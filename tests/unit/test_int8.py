@@ -19,7 +19,8 @@ from egeunet.model import EGEUNet, ModelContract
 from egeunet.model.data.synthetic import synthetic_sample
 from egeunet.model.errors import InputError
 from egeunet.quantize.calibration import Calibration, calibrate
-from egeunet.quantize.int8 import IO_TYPES, asymmetric, quantize_int8, symmetric
+from egeunet.quantize.grids import asymmetric, symmetric
+from egeunet.quantize.int8 import IO_TYPES, quantize_int8
 
 pytestmark = pytest.mark.xdist_group("tflite")
 CONTRACTS = {n: ModelContract(64, 64, normalization=n) for n in ("unit", "minmax255")}

@@ -2,54 +2,36 @@
 
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
-from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from ai_edge_litert.interpreter import OpResolverType
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from egeunet.export.graph import Graph, GraphBuilder
+from egeunet.export.graph import GraphBuilder
 from egeunet.export.tflite.emit import emit_tflite
-from egeunet.model import ModelContract
 from egeunet.model.errors import InputError
-from egeunet.quantize.calibration import Calibration
-from egeunet.quantize.int8 import (
+from egeunet.quantize.grids import (
     KERNEL_SCALES,
     ZERO_POINT_UNIT,
     Kernels,
     asymmetric,
-    quantize_int8,
     symmetric,
 )
 from egeunet.quantize.packed import pack
 from egeunet.quantize.trained_graph import grid, kernel_on_grid
 
-RNG = np.random.default_rng(0)
-CONTRACT = ModelContract()
-
-
-def random(*shape: int) -> np.ndarray:
-    return RNG.normal(size=shape).astype(np.float32)
-
-
-def quantized(b: GraphBuilder, logits: str, **choices: object) -> Graph:
-    graph = b.finish(b.elementwise("sigmoid", logits))
-    _, height, width, _ = b.shape(b.input)
-    names = [graph.input, *(node.output for node in graph.nodes)]
-    calibration = Calibration(dict.fromkeys(names, (-8.0, 8.0)), "", 1, "", height, width)
-    return quantize_int8(graph, calibration, CONTRACT, "int8", **choices)  # type: ignore[arg-type]
-
-
-def run(graph: Graph, image: np.ndarray, kernels: OpResolverType) -> np.ndarray:
-    """Output (H, W, C) int8."""
-    model = Interpreter(
-        model_content=emit_tflite(graph, CONTRACT), experimental_op_resolver_type=kernels
-    )
-    model.allocate_tensors()
-    model.set_tensor(model.get_input_details()[0]["index"], image)
-    model.invoke()
-    return np.array(model.get_tensor(model.get_output_details()[0]["index"])[0]).astype(int)
+_PATH = Path(__file__).parents[1] / "integer_graphs.py"
+_SPEC = importlib.util.spec_from_file_location("integer_graphs", _PATH)
+assert _SPEC is not None and _SPEC.loader is not None
+integer_graphs = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(integer_graphs)
+random, quantized, run = integer_graphs.random, integer_graphs.quantized, integer_graphs.run
+CONTRACT, image_for = integer_graphs.CONTRACT, integer_graphs.image_for
 
 
 @pytest.mark.parametrize(
@@ -72,12 +54,11 @@ def test_a_pointwise_kernel_of_four_bits_is_a_fully_connected_operator(
     assert weight.shape == (outputs, inputs)
     assert weight.data is not None and weight.quantization is not None
     assert np.abs(weight.data).max() == 7
-    image = np.random.default_rng(1).integers(-128, 128, (1, 5, 3, inputs)).astype(np.int8)
     rounded = weight.data * weight.quantization.scale[:, None]
-    logits = (image[0] + 128.0) / 255 @ rounded.T + bias
+    logits = (image_for(graph)[0] + 128.0) / 255 @ rounded.T + bias
     wanted = 256 / (1 + np.exp(-np.clip(logits, -8, 8))) - 128
     # Steps of the logit are 16 / 255: four of the probability's at most, and half is rounding.
-    assert np.abs(run(graph, image, kernels) - wanted).max() < 4
+    assert np.abs(run(graph, kernels) - wanted).max() < 4
 
 
 def test_two_numbers_of_four_bits_share_a_byte() -> None:
@@ -161,10 +142,7 @@ def test_biases_share_one_scale_where_a_kernel_has_one() -> None:
     graph = quantized(b, b.conv2d(x, random(4, 3, 3, 4), random(4)), kernel_scales="all-tensor")
     biases = [value for value in graph.constants() if value.dtype == "int32"]
     assert [value.quantization.scale.tolist() for value in biases] == [[1.0], [1.0]]  # type: ignore[union-attr]
-    image = np.random.default_rng(1).integers(-128, 128, (1, 4, 4, 4)).astype(np.int8)
-    results = [
-        run(graph, image, kernels) for kernels in (OpResolverType.AUTO, OpResolverType.BUILTIN_REF)
-    ]
+    results = [run(graph, kernels) for kernels in (OpResolverType.AUTO, OpResolverType.BUILTIN_REF)]
     # Two multipliers of different rounding, on steps of the logit that are several of these.
     assert np.abs(results[0] - results[1]).max() <= 8
     assert len(np.unique(results[0])) > 5

@@ -19,11 +19,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from egeunet.export.graph import Graph, GraphBuilder, Quantization
+from egeunet.export.group_kernel import group_kernel
 from egeunet.export.onnx import emit_onnx
 from egeunet.export.onnx.emit import QUANTIZATION_KEY
 from egeunet.export.onnx.filled_lanes import filled_lanes
 from egeunet.export.onnx.form import build_onnx_graph
-from egeunet.export.onnx.pixel_groups import group_kernel, grouped_pixels
+from egeunet.export.onnx.pixel_groups import grouped_pixels
 from egeunet.export.onnx.quantized import is_integer
 from egeunet.export.runners import open_runner
 from egeunet.model import ModelContract

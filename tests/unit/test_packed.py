@@ -2,44 +2,23 @@
 
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from egeunet.export.graph import Graph, GraphBuilder
-from egeunet.export.tflite.emit import emit_tflite
-from egeunet.model import ModelContract
-from egeunet.quantize.calibration import Calibration
-from egeunet.quantize.int8 import quantize_int8
+from egeunet.export.graph import GraphBuilder
 from egeunet.quantize.packed import pack
 
-RNG = np.random.default_rng(0)
-
-
-def random(*shape: int) -> np.ndarray:
-    return RNG.normal(size=shape).astype(np.float32)
-
-
-def quantized(b: GraphBuilder, logits: str, kernel_scales: str = "channel") -> Graph:
-    graph = b.finish(b.elementwise("sigmoid", logits))
-    _, height, width, _ = b.shape(b.input)
-    names = [graph.input, *(node.output for node in graph.nodes)]
-    calibration = Calibration(dict.fromkeys(names, (-8.0, 8.0)), "", 1, "", height, width)
-    contract = ModelContract()
-    return quantize_int8(graph, calibration, contract, "int8", kernel_scales=kernel_scales)
-
-
-def run(graph: Graph) -> np.ndarray:
-    """Output (H, W, C) int8 for a fixed random image."""
-    interpreter = pytest.importorskip("ai_edge_litert.interpreter")
-    model = interpreter.Interpreter(model_content=emit_tflite(graph, ModelContract()))
-    model.allocate_tensors()
-    shape = graph.values[graph.input].shape
-    image = np.random.default_rng(1).integers(-128, 128, shape).astype(np.int8)
-    model.set_tensor(model.get_input_details()[0]["index"], image)
-    model.invoke()
-    return np.array(model.get_tensor(model.get_output_details()[0]["index"])[0]).astype(int)
+_PATH = Path(__file__).parents[1] / "integer_graphs.py"
+_SPEC = importlib.util.spec_from_file_location("integer_graphs", _PATH)
+assert _SPEC is not None and _SPEC.loader is not None
+integer_graphs = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(integer_graphs)
+random, quantized, run = integer_graphs.random, integer_graphs.quantized, integer_graphs.run
 
 
 @pytest.mark.parametrize("kernel_scales", ["channel", "tensor"])
@@ -47,7 +26,9 @@ def run(graph: Graph) -> np.ndarray:
 def test_pairs_of_pixels_give_the_same_bits(outputs: int, kernel_scales: str) -> None:
     b = GraphBuilder((1, 6, 10, 3))
     graph = quantized(
-        b, b.conv2d(b.input, random(outputs, 3, 3, 3), random(outputs)), kernel_scales
+        b,
+        b.conv2d(b.input, random(outputs, 3, 3, 3), random(outputs)),
+        kernel_scales=kernel_scales,
     )
     packed = pack(graph)
     assert packed.operators() == {"conv2d": 1, "reshape": 2, "sigmoid": 1}

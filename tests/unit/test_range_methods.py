@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from egeunet.model.errors import InputError
-from egeunet.quantize.int8 import asymmetric
+from egeunet.quantize.grids import asymmetric
 from egeunet.quantize.range_methods import METHODS, RangeMethod
 
 

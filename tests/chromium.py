@@ -16,8 +16,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Any
+
+from egeunet.benchmarks.closing import Closing
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 _TIMEOUT = 60.0
@@ -44,7 +45,7 @@ def _pipe() -> tuple[int, int]:
     return moved[0], moved[1]
 
 
-class Chromium:
+class Chromium(Closing):
     """One browser with one page; a context manager.
 
     Attributes:
@@ -86,12 +87,8 @@ class Chromium:
             self.call(f"{domain}.enable")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """End the browser."""
         os.close(self._to_browser)  # the browser ends when its pipe does
         try:
             self._process.wait(timeout=15)

@@ -94,7 +94,7 @@ class Translator:
                 if step == 5:
                     logits = self.bridge_logits(module, model.final, deep, skip, x, mask)
                     b.scope = "final"
-                    return b.resize(b.add(self.conv(model.final, x), logits), height, width)
+                    return b.resize(self.head(model.final, x, logits), height, width)
                 skip = self.bridge(module, deep, skip, x, mask)
             deep = skip
             x = b.add(x, skip)
@@ -169,6 +169,10 @@ class Translator:
         """What ``final`` makes of the bridge's result, without its bias."""
         kernel, bias = behind(module.tail_conv[1], final)
         return self.b.conv2d(self.tail_norm(module, deep, skip, x, mask), kernel, bias)
+
+    def head(self, final: nn.Conv2d, x: str, bridged: str) -> str:
+        """Logits of the last decoder map and of what :meth:`bridge_logits` gave."""
+        return self.b.add(self.conv(final, x), bridged)
 
     def tail_norm(self, module: GAB, deep: str, skip: str, x: str, mask: nn.Conv2d | None) -> str:
         """A bridge up to its last LayerNorm."""

@@ -151,7 +151,7 @@ def deploy_graph(kind: Format, source: Source, request: ExportRequest) -> Graph:
 
         # An .onnx file's constants are folded when it is loaded: the small form costs no time.
         # Not quantized ones, so that int8 has the form without operators on constants.
-        stored = "speed" if request.precision.startswith("int8") else "size"
+        stored = "speed" if request.integer else "size"
         optimize = stored if kind.name == "onnx" else request.optimize
         return build_onnx_graph(source.model, source.contract, optimize, request.batch)
     if kind.whole_norms:

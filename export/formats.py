@@ -9,7 +9,12 @@ from egeunet.export.request import ExportRequest, Source
 from egeunet.model.errors import needs_extra
 
 
-@register_format("tflite", ".tflite", ("float32", "float16", "int8"), whole_norms=False)
+@register_format(
+    "tflite",
+    ".tflite",
+    ("float32", "float16", "int8", "int8-dynamic", "int8-mixed", "int4-mixed"),
+    whole_norms=False,
+)
 def write_tflite(prepared: Prepared, source: Source, request: ExportRequest, path: Path) -> None:
     """A flatbuffer for LiteRT / TensorFlow Lite."""
     with needs_extra("tflite"):

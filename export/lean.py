@@ -30,7 +30,7 @@ from egeunet.export.groups import gather_groups, spread_groups
 from egeunet.export.lean_bridge import LeanBridge, layer_norm
 from egeunet.model.contract import ModelContract
 from egeunet.model.egeunet import EGEUNet
-from egeunet.model.layers import GHPA, DepthwiseSeparable
+from egeunet.model.layers import GHPA, ChannelLayerNorm, DepthwiseSeparable
 
 Array = NDArray[np.float32]
 #: Below this a gamma is not divided by; its LayerNorm keeps MUL and ADD.
@@ -179,19 +179,29 @@ class LeanTranslator(LeanBridge):
         mixed = [b.mul(part, gate) for part, gate in zip(parts[:3], gates, strict=True)]
         last = self.conv(module.dw[0], parts[3], input_scale=gamma[3 * (channels // 4) :])
         mixed.append(self.conv(module.dw[2], b.elementwise("gelu", last)))
-        x, gamma = self.scaled_norm(module.norm2, b.concat(mixed))
-        x = b.elementwise("gelu", self.conv(module.ldw[0], x, input_scale=gamma))
+        return self.last_layers(module, b.concat(mixed), sign)
+
+    def last_layers(self, module: GHPA, x: str, sign: Array | None) -> str:
+        """A GHPA from its second norm on."""
+        x, gamma = self.scaled_norm(module.norm2, x)
+        x = self.b.elementwise("gelu", self.conv(module.ldw[0], x, input_scale=gamma))
         return self.conv(module.ldw[2], x, sign)
+
+    def unscaled_norm(self, norm: ChannelLayerNorm, x: str, kept: Array) -> str:
+        """LayerNorm without beta, times ``kept`` in place of gamma."""
+        b = self.b
+        outer, b.scope = b.scope, f"{b.scope}/layer_norm"
+        normed = self.times_deviation(self.centred(x, 1), 1, kept, norm.eps)
+        b.scope = outer
+        return normed
 
     def scaled_norm(self, norm: nn.Module, x: str) -> tuple[str, Array]:
         """LayerNorm divided by the vector it returns, which the next operator takes over."""
         norm, b = layer_norm(norm), self.b
         gamma, beta = as_array(norm.weight), as_array(norm.bias)
-        outer, b.scope = b.scope, f"{b.scope}/layer_norm"
-        centred = self.centred(x, 1)
         foldable = np.abs(gamma).min() > _SMALLEST_GAMMA
-        kept = np.ones_like(gamma) if foldable else gamma
-        normed = self.times_deviation(centred, 1, kept, norm.eps)
+        normed = self.unscaled_norm(norm, x, np.ones_like(gamma) if foldable else gamma)
+        outer, b.scope = b.scope, f"{b.scope}/layer_norm"
         normed = b.add(normed, self.row(beta / gamma if foldable else beta, normed))
         b.scope = outer
         return normed, gamma if foldable else np.ones_like(gamma)

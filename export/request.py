@@ -42,9 +42,10 @@ class ExportRequest:
             says ``size`` all the same.
         recipe: a file of egeunet-quantize that says how int8 is made; None = the default way.
         target_bytes: what the file shall be no larger than; None = nothing is asked for.
-        norms: of int8: ``exact``, the reference's, or ``static``: fine-tuned so that most are a
-            constant affine, which is smaller and faster; None = exact, but static where it alone
-            holds ``target_bytes``.
+        norms: of int8: ``static``: fine-tuned so that most are a constant affine, which is
+            smaller and faster, or ``exact``, the reference's; None = static where the weights
+            have a recipe for it, else exact; of several recipes the best that holds
+            ``target_bytes``.
 
     Raises:
         InputError: for values that contradict each other.
@@ -81,26 +82,26 @@ class ExportRequest:
                 f"--metadata {self.metadata} is for format tflite; "
                 f"a file of format {self.format} always carries its contract"
             )
-        integer = self.precision.startswith("int8")
+        integer = self.integer
         if not integer and self.io not in (None, "float32"):
             raise InputError(f"--io {self.io} needs --int8, not precision {self.precision}")
         if not integer and self.calibration is not None:
             raise InputError(f"--calibration is for --int8, not for precision {self.precision}")
-        if not integer and self.recipe is not None:
+        if self.precision != "int8" and self.recipe is not None:
             raise InputError(f"--recipe is for --int8, not for precision {self.precision}")
         if self.recipe is not None and self.calibration is not None:
             raise InputError("--recipe has its own calibration; leave --calibration out")
-        self._check_norms(integer)
+        self._check_norms()
         if self.target_bytes is not None and self.target_bytes < 1:
             raise InputError(f"--target-bytes must be 1 or more, got {self.target_bytes}")
         self._check_shape()
 
-    def _check_norms(self, integer: bool) -> None:
+    def _check_norms(self) -> None:
         if self.norms is None:
             return
         if self.norms not in NORMS:
             raise InputError(f"--norms must be {' or '.join(NORMS)}, got {self.norms!r}")
-        if not integer:
+        if self.precision != "int8":
             raise InputError(f"--norms is for --int8, not for precision {self.precision}")
         if self.recipe is not None:
             raise InputError("--recipe says which norms there are; leave --norms out")
@@ -120,16 +121,21 @@ class ExportRequest:
                 f"--dynamic is for format {' or '.join(DYNAMIC_FORMATS)}; "
                 f"export format {self.format} once for each --size"
             )
-        if self.precision.startswith("int8") and (self.dynamic or self.batch != 1):
+        if self.integer and (self.dynamic or self.batch != 1):
             asked = "--dynamic" if self.dynamic else f"--batch {self.batch}"
             raise InputError(f"{asked} is for float precisions; an int8 file takes one image a run")
         if self.dynamic and self.batch != 1:
             raise InputError(f"--dynamic takes any batch, so --batch {self.batch} says nothing")
 
     @property
+    def integer(self) -> bool:
+        """Whether the file computes in integers from end to end, so that its ends may be."""
+        return self.precision.startswith("int") and not self.precision.endswith("dynamic")
+
+    @property
     def io_type(self) -> str:
         """The type of the file's ends."""
-        return self.io or ("uint8" if self.precision.startswith("int8") else "float32")
+        return self.io or ("uint8" if self.integer else "float32")
 
     def metadata_for(self, contract: ModelContract) -> str:
         """What the file will say about itself: ``none``, ``contract`` or ``full``.

@@ -18,8 +18,10 @@ from torch import Tensor
 from egeunet.model.errors import InputError
 
 _LUMA = (0.299, 0.587, 0.114)
+#: Of a channel, in 0..1: a blank picture has none to be divided by.
+_SMALLEST_DEVIATION = 0.01
 _RANGES = ("rotate", "stretch", "shear", "shift", "gain", "brightness", "contrast", "saturation",
-           "blank")  # fmt: skip
+           "blank", "restyle")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class Augmentation:
         gain: log-range of a factor per colour channel (white balance).
         brightness, contrast, saturation: to either side of neutral.
         blank: probability of a blanked rectangle (cutout; the mask stays).
+        restyle: probability that an image takes, in part, the colours of the next one of the
+            batch: mean and deviation of each channel (Reinhard et al., 2001, in RGB).
     """
 
     flip: bool = True
@@ -48,6 +52,7 @@ class Augmentation:
     contrast: float = 0.25
     saturation: float = 0.3
     blank: float = 0.0
+    restyle: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 < self.zoom[0] <= self.zoom[1]:
@@ -73,7 +78,10 @@ class Augmentation:
         grid = F.affine_grid(theta, list(images.shape), align_corners=False)
         both = torch.cat((images, masks), dim=1)
         both = F.grid_sample(both, grid, padding_mode="reflection", align_corners=False)
-        images = self._colour(both[:, :3], rng)
+        images = both[:, :3]
+        if self.restyle:
+            images = self._restyled(images, rng)
+        images = self._colour(images, rng)
         if self.blank:
             images = self._blank(images, rng)
         return images, both[:, 3:]
@@ -91,6 +99,16 @@ class Augmentation:
         rows = ((cos * sx, (cos * shear - sin) * sy, shift[0]),
                 (sin * sx, (sin * shear + cos) * sy, shift[1]))  # fmt: skip
         return np.moveaxis(np.array(rows), 2, 0).astype(np.float32)
+
+    def _restyled(self, images: Tensor, rng: np.random.Generator) -> Tensor:
+        """Some images moved by a random part of the way to their neighbour's colours."""
+        count = len(images)
+        part = rng.uniform(0, 1, count) * (rng.random(count) < self.restyle)
+        way = torch.from_numpy(part.astype(np.float32)).view(-1, 1, 1, 1).to(images.device)
+        deviation, mean = torch.std_mean(images, (2, 3), keepdim=True)  # (B, 3, 1, 1)
+        deviation = deviation.clamp(min=_SMALLEST_DEVIATION)
+        factor = 1 + way * (deviation.roll(1, 0) / deviation - 1)
+        return ((images - mean) * factor + mean + way * (mean.roll(1, 0) - mean)).clamp_(0, 1)
 
     def _colour(self, images: Tensor, rng: np.random.Generator) -> Tensor:
         """Gains, saturation, contrast and brightness, as one matrix and one offset per image.

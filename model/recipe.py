@@ -133,11 +133,21 @@ _AT_256 = Recipe(
     repeats=3,
     augmentation=STRONGER,
 )
+#: Widely zoomed, so that small lesions are seen large, and in the colours of other images.
+WIDE = replace(STRONGER, zoom=(0.7, 2.2), restyle=0.3)
 #: Recipes by name: runs one after another, each from the best weights of the one before.
 RECIPES: dict[str, tuple[Recipe, ...]] = {
     "isic2017": (
         Recipe(),
         _AT_256,
         replace(_AT_256, stages=(Stage(256, 20, 8),), learning_rate=8e-4, seed=2, stop=0),
+        replace(
+            _AT_256,
+            stages=(Stage(256, 100, 8),),
+            learning_rate=1.5e-3,
+            seed=3,
+            stop=50,
+            augmentation=WIDE,
+        ),
     ),
 }

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from egeunet.quantize.finetune_plan import FinetunePlan
 
 #: Options that are fields of a StaticForm.
-_FORM = ("dense_bridges", "kernel_scales", "pointwise_bits", "scale_steps", "optimize", "gelu",
-         "dynamic_norms")  # fmt: skip
-COLUMNS = ("step", "phase", "epoch", "loss", "validation_iou", "mask_iou")
+_FORM = ("dense_bridges", "summed_bridges", "halved_bridge", "brief_norms", "kernel_scales",
+         "pointwise_bits", "scale_steps", "optimize", "gelu", "dynamic_norms")  # fmt: skip
+COLUMNS = ("step", "phase", "epoch", "loss", "validation_iou", "reference_iou", "mask_iou")
 EXAMPLES = """\
 examples:
   egeunet-quantize finetune --data ISIC2017 --out build/static.safetensors
@@ -44,6 +44,14 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     p.add_argument("--phases", nargs="+", metavar="K:E:R", help="kind:epochs:rate, in order")
     p.add_argument("--dense-bridges", type=int, nargs="*", metavar="L", help="levels 1 to 5")
+    p.add_argument("--summed-bridges", type=int, nargs="*", metavar="L", help="levels 1 to 5")
+    p.add_argument(
+        "--halved-bridge", action=argparse.BooleanOptionalAction, help="GAB1 at half its size"
+    )
+    p.add_argument(
+        "--brief-norms", action=argparse.BooleanOptionalAction,
+        help="dynamic norms in the fewest operators",
+    )  # fmt: skip
     p.add_argument(
         "--kernel-scales", metavar="S", help="channel, tensor or all-tensor, the smallest file"
     )
@@ -54,6 +62,10 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--dynamic-norms", nargs="*", metavar="N", help="keep these, as ebn1 (not with sigmoid)"
     )
+    p.add_argument(
+        "--mutual", type=float, metavar="W",
+        help="train the reference along, its loss against the student weighted so",
+    )  # fmt: skip
     p.add_argument("--batch", type=int, metavar="N", help="pictures a step (default: 8)")
     p.add_argument("--seed", type=int, metavar="N", help="default: 0")
     p.add_argument("--hold-out", type=int, default=15, metavar="K", help="each K-th validates")
@@ -130,6 +142,7 @@ def _plan(options: argparse.Namespace) -> FinetunePlan:
     given = {
         "phases": options.phases and tuple(Phase.parse(text) for text in options.phases),
         "form": replace(plan.form, **{k: v for k, v in form.items() if v is not None}),
+        "mutual": options.mutual,
         "batch": options.batch,
         "seed": options.seed,
     }
@@ -147,9 +160,17 @@ def _data(options: argparse.Namespace, source: Source) -> PreparedData:
 
 
 def _finish(finetuner: Finetuner, source: Source, out: Path, data: str) -> None:
+    from egeunet.export.provenance import sha256_of
+    from egeunet.model.weights import save_weights
     from egeunet.quantize.finetune_result import finetuned_recipe
 
-    recipe = finetuned_recipe(finetuner, source.sha256, data)
+    network, sha256 = finetuner.run(), source.sha256
+    if finetuner.plan.mutual:  # the recipe is of the weights that it was trained beside
+        weights = out.with_suffix(".weights.safetensors")
+        save_weights(weights, finetuner.reference, finetuner.contract)
+        sha256 = sha256_of(weights)
+        print(f"{weights}: the reference that was trained along; export with --weights")
+    recipe = finetuned_recipe(finetuner, network, sha256, data)
     recipe.save(out)
     iou, agreement = recipe.details["validation_iou"], recipe.details["mask_iou"]
     print(

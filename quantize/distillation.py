@@ -44,6 +44,23 @@ class Distillation:
         with torch.no_grad():
             wanted, goals = self.teacher(images)
         logits, found = student(images)
+        return self.against(logits, found, masks, wanted, goals)
+
+    def against(
+        self,
+        logits: Tensor,
+        found: Mapping[str, Tensor],
+        masks: Tensor,
+        wanted: Tensor,
+        goals: Mapping[str, Tensor],
+    ) -> Tensor:
+        """The loss of a student's logits and maps.
+
+        Args:
+            logits, found: the student's.
+            masks: the ground truth.
+            wanted, goals: the teacher's logits and maps.
+        """
         loss = F.binary_cross_entropy_with_logits(logits, torch.sigmoid(wanted))
         loss = loss + self.truth * bce_dice(logits, masks)
         return loss + self.maps * self.distance(found, goals)

@@ -25,6 +25,7 @@ from egeunet.quantize.distillation import Distillation
 from egeunet.quantize.finetune_networks import Networks
 from egeunet.quantize.finetune_plan import FinetunePlan, Phase
 from egeunet.quantize.finetune_validation import Validation, normalized
+from egeunet.quantize.mutual import MutualLoss, Pair
 from egeunet.quantize.taps import TappedNetwork
 from egeunet.quantize.trained_graph import TrainedGraph
 
@@ -72,7 +73,12 @@ class Finetuner:
         samples = normalized(training.images[np.unique(steps)], contract)
         self.networks = Networks(plan, reference, contract, samples)
         teacher = TappedNetwork(copy.deepcopy(reference))
-        self.loss = Distillation(teacher, samples[:8], plan.truth, plan.maps)
+        weights = plan.truth, plan.maps
+        self.loss = Distillation(teacher, samples[:8], *weights)
+        if plan.mutual:
+            self.loss = MutualLoss(teacher, samples[:8], *weights, plan.mutual)
+        #: The float network that the result stands for; another one after a mutual run.
+        self.reference = reference
         self.state = TrainingState(plan.to_dict(), training.fingerprint(), 0, {}, {}, {})
         self.stop = StopRequest(folder)
         if resume:
@@ -113,8 +119,11 @@ class Finetuner:
                 if self.state.step <= first + steps:
                     averaged = self._run_phase(phase, first, averaged, bar)
                 first += steps
-        assert isinstance(averaged, TrainedGraph)
+        assert averaged is not None
         averaged.load_state_dict(self.state.best)
+        if isinstance(averaged, Pair):
+            self.reference, averaged = averaged.reference.model, averaged.student
+        assert isinstance(averaged, TrainedGraph)
         return averaged
 
     def _run_phase(self, phase: Phase, first: int, before: nn.Module | None, bar: Any) -> nn.Module:
@@ -203,22 +212,27 @@ class Finetuner:
     ) -> None:
         if (epoch + 1) % self.plan.validate_every and epoch + 1 < phase.epochs:
             return
-        iou, agreement = self.validation(averaged)
+        found = self.validation(averaged)
         self.state.log.append(
             {
                 "step": self.state.step,
                 "phase": phase.kind,  # type: ignore[dict-item]
                 "epoch": epoch + 1,
                 "loss": loss,
-                "validation_iou": iou,
-                "mask_iou": agreement,
+                "validation_iou": found.iou,
+                "reference_iou": found.reference_iou,
+                "mask_iou": found.mask_iou,
             }
         )
         # Agreement with the reference is what the file is for, and it is less noisy than IoU.
-        if agreement > self.state.best_iou:
-            self.state.best_iou, self.state.best = agreement, copied(averaged)
+        # A reference that moves along could agree and be worse: it counts as well.
+        score = found.mask_iou
+        if self.plan.mutual:
+            score = (found.mask_iou + found.reference_iou) / 2
+        if score > self.state.best_iou:
+            self.state.best_iou, self.state.best = score, copied(averaged)
         bar.set_postfix(
-            phase=phase.kind, loss=f"{loss:.3f}", iou=f"{iou:.4f}", of=f"{agreement:.4f}"
+            phase=phase.kind, loss=f"{loss:.3f}", iou=f"{found.iou:.4f}", of=f"{found.mask_iou:.4f}"
         )
         if self.on_validation:
             self.on_validation(self.state)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from egeunet.model.contract import ModelContract
 from egeunet.model.egeunet import EGEUNet
 from egeunet.quantize.finetune_plan import FinetunePlan, Phase
+from egeunet.quantize.mutual import Pair
 from egeunet.quantize.static_graph import build_static_graph, static_names
 from egeunet.quantize.static_norms import with_static_norms
 from egeunet.quantize.taps import TappedNetwork
@@ -40,6 +41,16 @@ class Networks:
             before: the averaged network of the phase before; None = the reference with its
                 norms fitted.
         """
+        if self.plan.mutual:
+            paired = before if isinstance(before, Pair) else None
+            student = self.student(phase, paired and paired.student)
+            known = TappedNetwork(self.reference) if paired is None else paired.reference
+            reference = copy.deepcopy(known).requires_grad_(True)
+            return Pair(student, reference.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
+        return self.student(phase, before)
+
+    def student(self, phase: Phase, before: nn.Module | None) -> nn.Module:
+        """As :meth:`successor`, of the student alone."""
         model = copy.deepcopy(before) if before is not None else self.fitted()
         if isinstance(model, TappedNetwork) and phase.kind != "norms":
             model = self.folded(model.model)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from egeunet.model.augment import Augmentation
 from egeunet.model.errors import InputError
-from egeunet.model.recipe import LATE, STRONGER, Recipe, Stage
+from egeunet.model.recipe import LATE, WIDE, Recipe, Stage
 from egeunet.quantize.static_form import StaticForm
 
 #: In this order: the network with static norms, whose statistics are the batch's while it
@@ -62,6 +62,8 @@ class FinetunePlan:
         batch: pictures a step.
         truth, maps: weights of the loss against the ground truth, and of that against the
             reference's inner maps; the loss against its probabilities counts 1.
+        mutual: weight of the loss of the reference against the student, which then learn from
+            each other (mutual.py); 0 = the reference stays as it is.
         ema: decay of the averaged network, which is what is measured and kept.
         warmup, final_rate, weight_decay, seed: as in :class:`egeunet.model.recipe.Recipe`.
         validate_every: epochs between validations; the last of a phase is always one.
@@ -82,6 +84,7 @@ class FinetunePlan:
     batch: int = 8
     truth: float = 0.5
     maps: float = 1.0
+    mutual: float = 0.0
     ema: float = 0.995
     warmup: float = 0.05
     final_rate: float = 0.01
@@ -99,7 +102,7 @@ class FinetunePlan:
             raise InputError(
                 f"phases go {', '.join(KINDS)} and end with integer, got {', '.join(kinds) or '-'}"
             )
-        for name in ("truth", "maps"):
+        for name in ("truth", "maps", "mutual"):
             if not 0 <= getattr(self, name) <= 100:
                 raise InputError(f"{name} must lie in 0..100, got {getattr(self, name)}")
         if not 0 <= self.synthetic <= 10_000:
@@ -131,29 +134,33 @@ class FinetunePlan:
         return {**asdict(self), "form": self.form.to_dict()}
 
 
-#: The GABs of the two largest maps are where norms cost most and say least.
-_ALL_BUT_TWO_BRIDGES = (
-    *(f"{kind}{level}" for kind in ("ebn", "dbn") for level in range(1, 6)),
-    "encoder4", "encoder5", "encoder6", "decoder1", "decoder2", "decoder3", "GAB3", "GAB4", "GAB5",
+#: What a plain convolution gives is normalized image by image, what a GHPA works on pixel by
+#: pixel. Norms of the bridges and of what a GHPA gives are worth less than their operators.
+_NORMS_KEPT = (
+    "ebn1", "ebn2", "ebn3", "dbn4", "dbn5",
+    "encoder4", "encoder5", "encoder6", "decoder1", "decoder2", "decoder3",
 )  # fmt: skip
 
-#: Plans by name; ``isic2017`` makes the recipe of the shipped int8 file.
+#: Plans by name; ``isic2017`` makes the shipped weights and the recipe of their int8 file.
 PLANS: dict[str, FinetunePlan] = {
     "default": FinetunePlan(),
     "isic2017": FinetunePlan(
-        phases=(Phase("float", 4, 7e-4), Phase("integer", 1, 4e-4)),
+        phases=(Phase("float", 8, 7e-4), Phase("integer", 30, 6e-4)),
         form=StaticForm(
             gelu="relu",
             kernel_scales="all-tensor",
             scale_steps=4,
-            dynamic_norms=_ALL_BUT_TWO_BRIDGES,
+            dynamic_norms=_NORMS_KEPT,
+            halved_bridge=True,
+            brief_norms=True,
         ),
         maps=0.1,
-        truth=0.25,
+        truth=0.5,
+        mutual=1.0,
         ema=0.999,
         repeat_from=LATE,
         repeats=3,
         synthetic=240,
-        augmentation=STRONGER,
+        augmentation=WIDE,
     ),
 }

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from egeunet.quantize.calibration import Calibration
 from egeunet.quantize.finetune import Finetuner
+from egeunet.quantize.finetune_validation import Validation
 from egeunet.quantize.recipe_file import StaticRecipe
+from egeunet.quantize.trained_graph import TrainedGraph
 
 
-def finetuned_recipe(finetuner: Finetuner, weights_sha256: str, data: str) -> StaticRecipe:
-    """Run to the end and describe the result.
+def finetuned_recipe(
+    finetuner: Finetuner, network: TrainedGraph, weights_sha256: str, data: str
+) -> StaticRecipe:
+    """Describe the result.
 
     Args:
-        finetuner: new or resumed.
+        finetuner: which has run.
+        network: what its run gave.
         weights_sha256: of the reference's file.
         data: the training pictures in words.
-
-    Raises:
-        KeyboardInterrupt, InputError, OutputError: as :meth:`Finetuner.run`.
     """
-    network = finetuner.run()
-    contract, validation = finetuner.contract, finetuner.validation
-    iou, agreement = validation(network)
+    contract = finetuner.contract
+    validation = Validation(finetuner.reference, contract, finetuner.validation.pictures)
+    measured = validation(network)
     graph = network.trained()
     calibration = Calibration(
         ranges=network.calibration_ranges(),
@@ -33,9 +35,9 @@ def finetuned_recipe(finetuner: Finetuner, weights_sha256: str, data: str) -> St
     )
     details = {
         "validation_images": len(validation.truth),
-        "validation_iou": iou,
-        "reference_iou": validation.reference_iou(),
-        "mask_iou": agreement,
+        "validation_iou": measured.iou,
+        "reference_iou": measured.reference_iou,
+        "mask_iou": measured.mask_iou,
         "data_fingerprint": finetuner.state.data_fingerprint,
         "plan": finetuner.plan.to_dict(),
         "log": finetuner.state.log,

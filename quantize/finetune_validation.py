@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -10,26 +12,40 @@ from egeunet.model.contract import ModelContract
 from egeunet.model.egeunet import EGEUNet
 from egeunet.model.metrics import counts, mask_iou, scores
 from egeunet.model.pictures import Pictures
+from egeunet.quantize.mutual import Pair
 
 _BATCH = 8
 
 
+@dataclass(frozen=True)
+class Measured:
+    """IoU of the student, of the reference, and of their masks with each other, 0..1."""
+
+    iou: float
+    reference_iou: float
+    mask_iou: float
+
+
 class Validation:
-    """Measures networks on pictures; the reference's masks are made once."""
+    """Measures networks on pictures; the masks of a fixed reference are made once."""
 
     def __init__(self, reference: EGEUNet, contract: ModelContract, pictures: Pictures) -> None:
         self.contract, self.pictures = contract, pictures
         self.truth = pictures.masks[:, 0].numpy()
         self.reference = masks_of(reference, contract, pictures.images)
 
-    def __call__(self, student: nn.Module) -> tuple[float, float]:
-        """IoU with the truth and with the reference's masks, pooled over pixels, 0..1."""
-        masks = masks_of(student, self.contract, self.pictures.images)
-        return scores(counts(masks, self.truth)).iou, mask_iou(masks, self.reference)
-
-    def reference_iou(self) -> float:
-        """IoU of the reference with the truth."""
-        return scores(counts(self.reference, self.truth)).iou
+    def __call__(self, network: nn.Module) -> Measured:
+        """Of a student, or of a :class:`Pair`, whose reference takes the fixed one's place."""
+        reference = self.reference
+        if isinstance(network, Pair):
+            reference = masks_of(network.reference, self.contract, self.pictures.images)
+            network = network.student
+        masks = masks_of(network, self.contract, self.pictures.images)
+        return Measured(
+            scores(counts(masks, self.truth)).iou,
+            scores(counts(reference, self.truth)).iou,
+            mask_iou(masks, reference),
+        )
 
 
 @torch.no_grad()

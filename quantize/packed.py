@@ -24,6 +24,8 @@ from egeunet.quantize.clipping import TRANSPARENT, only_clipped
 
 #: Output channels in which the kernels of dot products work.
 _LANES = 16
+#: Of a smaller map the seven operators more are not worth their bytes.
+_PIXELS_BY_AXES = 192 * 192
 #: Operators that can clip their result at zero for nothing.
 CLIPPING = ("conv2d", "depthwise_conv2d", "fully_connected", "add")
 
@@ -63,7 +65,9 @@ class _Packer:
         if self.fast and node.op == "conv2d" and self.wasteful(node):
             return self.paired(node)
         enlarged = target.shape[1] > source.shape[1] and target.shape[2] > source.shape[2]
-        alone = node.op == "resize" and target.shape[3] == 1 and source.data is None
+        pixels, channels = target.shape[1] * target.shape[2], target.shape[3]
+        alone = node.op == "resize" and channels == 1 and source.data is None
+        alone = alone and pixels >= _PIXELS_BY_AXES
         if self.fast and alone and enlarged:
             return self.by_axes(node)
         return self.copy(node, node.op)

@@ -20,7 +20,7 @@ from egeunet.quantize.calibration import Calibration, calibrate
 from egeunet.quantize.int8 import quantize_int8
 from egeunet.quantize.onnx_floats import onnx_float_outputs
 from egeunet.quantize.range_methods import RangeMethod
-from egeunet.quantize.recipe_precision import shipped_recipe, static_int8
+from egeunet.quantize.recipe_precision import shipped_recipes_of, static_int8
 from egeunet.quantize.recipes import prepared_by_recipe
 from egeunet.quantize.scale_ties import float_outputs
 
@@ -37,9 +37,9 @@ _SYNTHETIC_SEED = 2000
 def int8(graph: Graph, source: Source, request: ExportRequest) -> Prepared:
     """What ``--recipe`` says (see recipes.py), else what ``--norms`` says.
 
-    Exact norms are post-training quantization, for any weights: the accurate choice. Static
-    ones are a fine-tuning's result, smaller and faster, and exist for the shipped weights at
-    their size; ``--target-bytes`` takes them where the other file would be too large.
+    Static norms are a fine-tuning's result: small and fast, and for the shipped weights at their
+    size only. Exact ones are post-training quantization, for any weights.
+    ``--target-bytes`` takes a shipped recipe of fewer bits where the other file is too large.
 
     Raises:
         InputError: a recipe or a calibration that is not for this export; static norms where
@@ -47,31 +47,54 @@ def int8(graph: Graph, source: Source, request: ExportRequest) -> Prepared:
     """
     if request.recipe is not None:
         return prepared_by_recipe(request.recipe, graph, source, request)
-    if request.norms == "static":
-        recipe = shipped_recipe(source)
-        if recipe is None:
-            raise InputError(
-                f"--norms static: no recipe is shipped for {source.weights} at "
-                f"{source.contract.height} x {source.contract.width}; make one with "
-                "egeunet-quantize finetune and give it as --recipe"
-            )
-        return static_int8(recipe, source, request)
-    calibration = calibration_for(graph, source, request.calibration)
-    exact = int8_of(graph, calibration, source, request)
-    fixed = request.norms == "exact" or request.calibration is not None
-    if fixed or request.target_bytes is None or _fits(exact, source, request, request.target_bytes):
-        return exact
-    recipe = shipped_recipe(source)
-    return exact if recipe is None else static_int8(recipe, source, request)
+    recipes = shipped_recipes_of(source)
+    if request.norms == "static" and not recipes:
+        raise InputError(
+            f"--norms static: no recipe is shipped for {source.weights} at "
+            f"{source.contract.height} x {source.contract.width}; make one with "
+            "egeunet-quantize finetune and give it as --recipe"
+        )
+    if not recipes or request.norms == "exact" or request.calibration is not None:
+        return int8_mixed(graph, source, request)
+    prepared = [static_int8(recipe, source, request) for recipe in recipes.values()]
+    if request.target_bytes is None:
+        return prepared[0]
+    # The accurate one comes first; where none fits, the smallest shows how close it came.
+    sizes = [_size(one, source, request) for one in prepared]
+    fitting = [
+        one for one, size in zip(prepared, sizes, strict=True) if size <= request.target_bytes
+    ]
+    return fitting[0] if fitting else prepared[int(np.argmin(sizes))]
 
 
-def _fits(prepared: Prepared, source: Source, request: ExportRequest, target_bytes: int) -> bool:
-    """Whether the file has no more bytes than that."""
+def int8_mixed(graph: Graph, source: Source, request: ExportRequest) -> Prepared:
+    """Post-training quantization of the exact norms, some of whose operators stay float."""
+    return int8_of(graph, calibration_for(graph, source, request.calibration), source, request)
+
+
+def int4_mixed(graph: Graph, source: Source, request: ExportRequest) -> Prepared:
+    """The shipped recipe with 4-bit pointwise kernels.
+
+    Raises:
+        InputError: none is shipped for these weights.
+    """
+    recipes = shipped_recipes_of(source)
+    found = [recipe for recipe in recipes.values() if recipe.form.pointwise_bits == 4]
+    if not found:
+        raise InputError(
+            f"int4-mixed: no recipe with 4-bit kernels is shipped for {source.weights}; make one "
+            "with egeunet-quantize finetune --pointwise-bits 4 and give it as --recipe"
+        )
+    return static_int8(found[0], source, request)
+
+
+def _size(prepared: Prepared, source: Source, request: ExportRequest) -> int:
+    """Bytes of the file."""
     with tempfile.TemporaryDirectory() as folder:
         kind = find_format(request.format)
         path = Path(folder) / f"file{kind.suffix}"
         kind.write(prepared, source, request, path)
-        return path.stat().st_size <= target_bytes
+        return path.stat().st_size
 
 
 def int8_of(

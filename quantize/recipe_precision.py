@@ -36,16 +36,19 @@ def int8_from_recipe(path: Path, source: Source, request: ExportRequest) -> Prep
         raise InputError(f"{path}: {error}") from error
 
 
-def shipped_recipes() -> list[StaticRecipe]:
-    """The recipes in the package."""
+def shipped_recipes() -> dict[str, StaticRecipe]:
+    """The recipes in the package by file name, those of 8 bits, which lose less, first."""
     folder = resources.files("egeunet.quantize") / "shipped"
     with resources.as_file(folder) as path:
-        return [StaticRecipe.load(file) for file in sorted(path.glob("*.safetensors"))]
+        recipes = {
+            file.name: StaticRecipe.load(file) for file in sorted(path.glob("*.safetensors"))
+        }
+    return dict(sorted(recipes.items(), key=lambda item: -item[1].form.pointwise_bits))
 
 
-def shipped_recipe(source: Source) -> StaticRecipe | None:
-    """The shipped recipe that is of this reference at this size, if there is one."""
-    return next((one for one in shipped_recipes() if not _mismatch(one, source)), None)
+def shipped_recipes_of(source: Source) -> dict[str, StaticRecipe]:
+    """Those of this reference at this size."""
+    return {name: one for name, one in shipped_recipes().items() if not _mismatch(one, source)}
 
 
 def static_int8(recipe: StaticRecipe, source: Source, request: ExportRequest) -> Prepared:

@@ -28,11 +28,18 @@ class StaticForm:
         dense_bridges: levels (1 = the largest map) whose GAB is four dense dilated
             convolutions of one sum of its inputs instead of slices, depthwise convolutions
             and concatenations.
+        summed_bridges: levels whose GAB works on one sum of its inputs as well, but with
+            slices and depthwise convolutions.
         kernel_scales: see :func:`egeunet.quantize.int8.quantize_int8`.
         gelu: ``table``, an operator of its own; ``sigmoid``, two operators of XNNPACK's; or
             ``relu`` instead, no operator at all (a convolution does it), another function.
         dynamic_norms: names of norms, or of modules with norms, that stay as they are.
         pointwise_bits, scale_steps: see :func:`egeunet.quantize.int8.quantize_int8`.
+        halved_bridge: GAB1, dense, computes what has a dilation above one on its pooled map, and
+            takes the last decoder map before its resize (which commutes with 1x1 convolutions).
+        brief_norms: dynamic norms in the fewest operators: the encoder's GroupNorms have their
+            statistics from the pooled map, and the offset of a GHPA's second LayerNorm is a bias
+            behind the next convolution.
         optimize: ``speed``, or ``size``: no operator and no constant for speed alone.
     """
 
@@ -44,16 +51,25 @@ class StaticForm:
     pointwise_bits: int = 8
     scale_steps: int = 0
     optimize: str = "speed"
+    summed_bridges: tuple[int, ...] = ()
+    halved_bridge: bool = False
+    brief_norms: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("dense_bridges", "dynamic_norms"):
+        for name in ("dense_bridges", "summed_bridges", "dynamic_norms"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        if not set(self.dense_bridges) <= {1, 2, 3, 4, 5}:
-            raise InputError(f"dense_bridges must be levels 1 to 5, got {self.dense_bridges}")
+        for name in ("dense_bridges", "summed_bridges"):
+            if not set(getattr(self, name)) <= {1, 2, 3, 4, 5}:
+                raise InputError(f"{name} must be levels 1 to 5, got {getattr(self, name)}")
         require_known("kernel_scales", self.kernel_scales, KERNEL_SCALES)
         require_known("pointwise_bits", self.pointwise_bits, POINTWISE_BITS)
         require_known("gelu", self.gelu, GELUS)
         require_known("optimize", self.optimize, OPTIMIZATIONS)
+        if self.halved_bridge and (1 not in self.dense_bridges or self.gelu != "relu"):
+            raise InputError(
+                f"halved_bridge needs 1 among dense_bridges, got {self.dense_bridges}, and gelu "
+                f"'relu', got {self.gelu!r}"
+            )
         if not 0 <= self.scale_steps <= 64:
             raise InputError(f"scale_steps must lie in 0..64, got {self.scale_steps}")
 

@@ -26,7 +26,9 @@ from torch import nn
 
 from egeunet.export.deploy import as_array, convolution_arrays, new_builder
 from egeunet.export.graph import Graph, GraphBuilder
+from egeunet.export.groups import gather_groups, spread_groups
 from egeunet.export.lean import LeanTranslator
+from egeunet.export.lean_bridge import layer_norm
 from egeunet.model.contract import ModelContract
 from egeunet.model.egeunet import EGEUNet
 from egeunet.model.errors import InputError
@@ -119,6 +121,7 @@ class StaticTranslator(LeanTranslator):
         super().__init__(builder, "speed")
         self.form = form
         self.taps: dict[str, str] = {}
+        self.pooled_logits: list[str] = []
 
     def tap(self, name: str) -> str:
         """Remember a value as the output of the scope."""
@@ -148,7 +151,10 @@ class StaticTranslator(LeanTranslator):
         if isinstance(norm, StaticNorm):
             return self.b.max_pool(self.block(absorbed(block, norm), x))
         assert isinstance(norm, nn.GroupNorm)
-        return super().normed_and_pooled(block, norm, x)
+        if not self.form.brief_norms:
+            return super().normed_and_pooled(block, norm, x)
+        sign = np.where(as_array(norm.weight) < 0, -1, 1).astype(np.float32)
+        return self.brief_norm(norm, self.b.max_pool(self.block(block, x, sign)), sign)
 
     def up(self, block: nn.Module, norm: nn.Module, x: str, scale: int) -> str:
         b, x = self.b, self.tap(self.normed(block, norm, x))
@@ -161,7 +167,26 @@ class StaticTranslator(LeanTranslator):
         if isinstance(norm, StaticNorm):
             return self.block(absorbed(block, norm), x)
         assert isinstance(norm, nn.GroupNorm)
-        return super().normed(block, norm, x)
+        if not self.form.brief_norms:
+            return super().normed(block, norm, x)
+        return self.brief_norm(norm, self.block(block, x), np.ones(norm.num_channels, np.float32))
+
+    def brief_norm(self, norm: nn.GroupNorm, x: str, sign: Array) -> str:
+        """GroupNorm of a map flipped by ``sign`` with that map's own statistics."""
+        b = self.b
+        outer, b.scope = b.scope, f"{b.scope}/group_norm"
+        channels, groups = norm.num_channels, norm.num_groups
+        gather, spread = gather_groups(channels, groups), spread_groups(channels, groups)
+        column, none = sign.reshape(-1, 1, 1, 1), np.zeros(channels, np.float32)
+        mean = b.conv2d(b.mean(x, (1, 2)), gather * sign, none[:groups])
+        centred = b.sub(x, self.row(b.conv2d(mean, spread * column, none), x))
+        eps = np.full(groups, norm.eps, np.float32)
+        variance = b.conv2d(b.mean(b.mul(centred, centred), (1, 2)), gather, eps)
+        gamma = (as_array(norm.weight) * sign).reshape(-1, 1, 1, 1)
+        factor = b.conv2d(b.elementwise("rsqrt", variance), spread * gamma, none)
+        result = self.affine(centred, factor, b.constant(as_array(norm.bias).reshape(1, 1, 1, -1)))
+        b.scope = outer
+        return result
 
     def ghpa(self, module: GHPA, x: str, sign: Array | None = None) -> str:
         if not is_static(module):
@@ -185,6 +210,20 @@ class StaticTranslator(LeanTranslator):
         even = self.evening(weight)
         x = b.depthwise_conv2d(b.concat(mixed), weight / even, bias / even)
         return self.conv(module.ldw[2], b.elementwise("gelu", x), sign, input_scale=even)
+
+    def last_layers(self, module: GHPA, x: str, sign: Array | None) -> str:
+        """With ``brief_norms`` the second norm's offset is a bias behind the depthwise
+        convolution, as a static norm's (exact but within the padding's reach)."""
+        if not self.form.brief_norms:
+            return super().last_layers(module, x, sign)
+        b, norm = self.b, layer_norm(module.norm2)
+        gamma, beta = as_array(norm.weight), as_array(norm.bias)
+        x = self.unscaled_norm(norm, x, np.ones_like(gamma))
+        kernel, bias, _ = convolution_arrays(module.ldw[0])
+        bias, kernel = bias + beta * kernel.sum((0, 1, 2)), kernel * gamma
+        even = self.evening(kernel)
+        x = b.elementwise("gelu", b.depthwise_conv2d(x, kernel / even, bias / even))
+        return self.conv(module.ldw[2], x, sign, input_scale=even)
 
     def evening(self, kernel: Array) -> Array:
         """(C,) factors to divide a depthwise kernel's channels by, so that one scale suits all
@@ -223,8 +262,13 @@ class StaticTranslator(LeanTranslator):
 
     def static_bridge(self, parts: StaticBridge, deep: str, skip: str, x: str) -> str:
         """A GAB in the form that is asked for at its level."""
-        if int(self.b.scope[-1]) in self.form.dense_bridges:
+        level = int(self.b.scope[-1])
+        if level == 1 and self.form.halved_bridge:
+            return self.halved(dense_bridge(parts), deep, skip, x)
+        if level in self.form.dense_bridges:
             return self.dense(dense_bridge(parts), deep, skip, x)
+        if level in self.form.summed_bridges:
+            return self.summed(parts, deep, skip, x)
         return self.sliced(parts, deep, skip, x)
 
     def sliced(self, parts: StaticBridge, deep: str, skip: str, x: str) -> str:
@@ -247,16 +291,63 @@ class StaticTranslator(LeanTranslator):
 
     def dense(self, parts: DenseBridge, deep: str, skip: str, x: str) -> str:
         """A GAB as dilated convolutions of skip + lifted deep map + mask."""
+        source = self.summed_source(parts, deep, skip, x)
+        return self.total(
+            [self.dilated(source, parts, i, rate) for i, rate in enumerate(parts.dilations)]
+        )
+
+    def summed_source(self, parts: DenseBridge, deep: str, skip: str, x: str) -> str:
+        """The sum of a GAB's inputs, whose channels are the skip map's."""
         b = self.b
         source = b.add(skip, b.resize(self.mix(deep, *parts.deep), *b.shape(skip)[1:3]))
+        return source if parts.guide is None else b.add(source, self.mix(x, *parts.guide))
+
+    def summed(self, parts: StaticBridge, deep: str, skip: str, x: str) -> str:
+        """A GAB as the reference computes it, but of the sum of its inputs: half of the
+        channels, the skip map's, stand for all."""
+        b, groups = self.b, len(parts.kernels)
+        source = self.summed_source(dense_bridge(parts), deep, skip, x)
+        run, slot = b.shape(skip)[3] // groups, parts.kernels[0].shape[3]
+        matrix, constant = parts.tail
+        constant = constant + matrix @ np.concatenate(parts.biases)
+        mixed, columns = [], []
+        for index, part in enumerate(b.split(source, groups)):
+            kernel = parts.kernels[index][..., run : 2 * run]
+            even, begin = self.evening(kernel), index * slot + run
+            inputs, rate = (part, b.constant(kernel / even)), parts.dilations[index]
+            mixed.append(b.add_node("depthwise_conv2d", inputs, b.shape(part), dilation=rate))
+            columns.append(matrix[:, begin : begin + run] * even)
+        return self.mix(b.concat(mixed), np.concatenate(columns, axis=1), constant)
+
+    def dilated(self, source: str, parts: DenseBridge, index: int, dilation: int) -> str:
+        """One of a dense GAB's convolutions, at a dilation that need not be its own."""
+        kernel, bias = parts.kernels[index], parts.biases[index] * np.float32(self.form.factor)
+        inputs = (source, self.b.constant(kernel), self.b.constant(bias))
+        shape = (*self.b.shape(source)[:3], len(kernel))
+        return self.b.add_node("conv2d", inputs, shape, dilation=dilation)
+
+    def halved(self, parts: DenseBridge, deep: str, skip: str, x: str) -> str:
+        """GAB1, dense: its undilated convolution; the others, at half their dilation on the
+        pooled map, are left for :meth:`head`, which adds them where maps are still small."""
+        b = self.b
+        lifted = self.mix(deep, *parts.deep)
         if parts.guide is not None:
-            source = b.add(source, self.mix(x, *parts.guide))
-        total = ""
-        for kernel, bias, dilation in zip(
-            parts.kernels, parts.biases, parts.dilations, strict=True
-        ):
-            inputs = (source, b.constant(kernel), b.constant(bias * np.float32(self.form.factor)))
-            shape = (*b.shape(source)[:3], len(kernel))
-            part = b.add_node("conv2d", inputs, shape, dilation=dilation)
-            total = b.add(total, part) if total else part
-        return total
+            lifted = b.add(lifted, self.mix(self.before_resize(x), *parts.guide))
+        source = b.add(skip, b.resize(lifted, *b.shape(skip)[1:3]))
+        pooled = b.max_pool(source)
+        plain = [i for i, rate in enumerate(parts.dilations) if rate == 1]
+        wide = [(i, rate // 2) for i, rate in enumerate(parts.dilations) if rate > 1]
+        self.pooled_logits = [self.dilated(pooled, parts, i, rate) for i, rate in wide]
+        return self.total([self.dilated(source, parts, i, 1) for i in plain])
+
+    def head(self, final: nn.Conv2d, x: str, bridged: str) -> str:
+        if not self.pooled_logits:
+            return super().head(final, x, bridged)
+        low = self.total([self.conv(final, self.before_resize(x)), *self.pooled_logits])
+        return self.b.add(self.b.resize(low, *self.b.shape(bridged)[1:3]), bridged)
+
+    def before_resize(self, x: str) -> str:
+        """What a resize made ``x`` of."""
+        (maker,) = [node for node in self.b.nodes if node.output == x]
+        assert maker.op == "resize"
+        return maker.inputs[0]

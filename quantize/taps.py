@@ -14,7 +14,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from egeunet.model.egeunet import EGEUNet
+from egeunet.model.egeunet import EGEUNet, EGEUNetOutput
 
 
 class TappedNetwork(nn.Module):
@@ -47,9 +47,14 @@ class TappedNetwork(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """(B, 3, H, W) float, normalized -> logits (B, 1, H, W), maps (B, C, h, w) by place."""
-        logits = self.model(image).logits
+        output, found = self.full(image)
+        return output.logits, found
+
+    def full(self, image: Tensor) -> tuple[EGEUNetOutput, dict[str, Tensor]]:
+        """As :meth:`forward`, with the side logits."""
+        output: EGEUNetOutput = self.model(image)
         found, self._found = self._found, {}
-        return logits, found
+        return output, found
 
 
 def _modules_of(model: EGEUNet) -> dict[str, str]:

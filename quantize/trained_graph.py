@@ -239,10 +239,21 @@ def kernel_on_grid(kernel: Tensor, axis: int | None, levels: int = 127, steps: i
 
 
 def _of_norms(graph: Graph) -> set[str]:
-    """Names of the constants that dynamic norms read."""
-    norms = [n for n in graph.nodes if in_group_norm(n) or in_layer_norm(n)]
-    read = {name for node in norms for name in node.inputs}
-    return {value.name for value in graph.constants() if value.name in read}
+    """Names of the constants that dynamic norms make their statistics with, from a norm's
+    first operator to its last 1 / sqrt; what scales and shifts its result is not among them."""
+    makers = {n.output: n for n in graph.nodes if in_group_norm(n) or in_layer_norm(n)}
+    found, seen = set(), set()
+    pending = [node.output for node in makers.values() if node.op == "rsqrt"]
+    while pending:
+        name = pending.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        if name in makers:
+            pending += makers[name].inputs
+        elif graph.values[name].data is not None:
+            found.add(name)
+    return found
 
 
 def _kernels_of(static: StaticGraph) -> dict[str, tuple[int | None, int]]:

@@ -154,3 +154,23 @@ def test_zoom_above_one_enlarges() -> None:
 def test_bad_ranges_are_named(values: dict[str, Any], seen: str) -> None:
     with pytest.raises(InputError, match=seen):
         Augmentation(**values)
+
+
+def test_restyled_images_take_their_neighbours_colours_in_part() -> None:
+    images, masks = batch(3)
+    images = images * torch.tensor([0.2, 0.5, 0.9]).view(3, 1, 1, 1)
+    restyled, same = replace(OFF, restyle=1.0)(images, masks, rng())
+    assert torch.allclose(same, masks, atol=ROUNDING)
+    means, before = restyled.mean((2, 3)), images.mean((2, 3))
+    neighbours = before.roll(1, 0)
+    low, high = torch.minimum(before, neighbours), torch.maximum(before, neighbours)
+    assert ((means >= low - 0.05) & (means <= high + 0.05)).all()
+    assert (means - before).abs().max() > 0.02
+    untouched, _ = replace(OFF, restyle=1e-12)(images, masks, rng())
+    assert torch.allclose(untouched, images, atol=10 * ROUNDING)
+
+
+def test_blank_pictures_are_restyled_to_finite_values() -> None:
+    images = torch.stack((torch.zeros(3, 8, 8), torch.rand(3, 8, 8)))
+    restyled, _ = replace(OFF, restyle=1.0)(images, torch.zeros(2, 1, 8, 8), rng())
+    assert torch.isfinite(restyled).all() and restyled.min() >= 0 and restyled.max() <= 1

@@ -58,12 +58,16 @@ def finetuner(folder: Path, plan: FinetunePlan = PLAN, **options: Any) -> Finetu
     return Finetuner(plan, MODEL, CONTRACT, training, VALIDATION, folder, **options)
 
 
+def recipe_of(run: Finetuner) -> StaticRecipe:
+    return finetuned_recipe(run, run.run(), SHA, "8 synthetic")
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StaticRecipe]:
     """The recipe of a run that nothing stopped."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield finetuned_recipe(finetuner(tmp_path_factory.mktemp("finished")), SHA, "8 synthetic")
+    yield recipe_of(finetuner(tmp_path_factory.mktemp("finished")))
     torch.set_num_threads(before)
 
 
@@ -100,7 +104,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(
     with pytest.raises(KeyboardInterrupt, match=f"checkpoint of step {step}, --resume"):
         run.run()
     assert TrainingState.load(tmp_path).step == step
-    recipe = finetuned_recipe(finetuner(tmp_path, resume=True), SHA, "8 synthetic")
+    recipe = recipe_of(finetuner(tmp_path, resume=True))
     assert recipe.calibration == finished.calibration
     for name, data in finished.constants.items():
         assert np.array_equal(recipe.constants[name], data), name

@@ -12,12 +12,13 @@ import torch
 from egeunet.export.lean import build_lean_graph
 from egeunet.export.registry import Prepared
 from egeunet.export.request import ExportRequest, Source
+from egeunet.export.tflite.emit import emit_tflite
 from egeunet.model import ModelContract, load_weights
 from egeunet.model.data.synthetic import synthetic_dataset, synthetic_sample
 from egeunet.model.errors import InputError
 from egeunet.quantize import recipe_precision
 from egeunet.quantize.calibration import calibrate
-from egeunet.quantize.precision import int8
+from egeunet.quantize.precision import int4_mixed, int8, int8_mixed
 from egeunet.quantize.recipe_file import StaticRecipe
 from egeunet.quantize.static_form import StaticForm
 from egeunet.quantize.static_graph import build_static_graph, static_names
@@ -41,7 +42,9 @@ def recipe() -> StaticRecipe:
 
 @pytest.fixture
 def shipped(recipe: StaticRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recipe_precision, "shipped_recipes", lambda: [recipe])
+    small = replace(recipe, form=replace(FORM, pointwise_bits=4), details={"note": "small"})
+    recipes = {"int8": recipe, "small": small}
+    monkeypatch.setattr(recipe_precision, "shipped_recipes", lambda: recipes)
 
 
 def made(source: Source = SOURCE, **options: Any) -> Prepared:
@@ -62,29 +65,53 @@ def test_static_norms_are_a_shipped_recipe_of_these_weights() -> None:
     assert float_operators(prepared) == 0
 
 
-@pytest.mark.parametrize("norms", [None, "exact"])
-@pytest.mark.usefixtures("shipped")
-def test_exact_norms_are_the_default(norms: str | None) -> None:
-    prepared = made(norms=norms)
-    assert prepared.details["norms"] == "exact"
-    assert float_operators(prepared) > 0
-
-
 @pytest.mark.parametrize(
-    ("options", "norms"),
-    [
-        ({"target_bytes": 1_000_000}, "exact"),
-        ({"target_bytes": 100_000}, "static"),
-        ({"target_bytes": 1000}, "static"),  # neither fits: the smaller one
-        ({"target_bytes": 100_000, "norms": "exact"}, "exact"),
-    ],
-    ids=str,
+    ("norms", "found"), [(None, "static"), ("static", "static"), ("exact", "exact")]
 )
 @pytest.mark.usefixtures("shipped")
-def test_a_size_that_exact_norms_cannot_have_is_held_by_static_ones(
-    options: dict[str, Any], norms: str
-) -> None:
-    assert made(**options).details["norms"] == norms
+def test_a_recipe_of_these_weights_is_the_default(norms: str | None, found: str) -> None:
+    prepared = made(norms=norms)
+    assert prepared.details["norms"] == found
+    assert (float_operators(prepared) > 0) == (found == "exact")
+
+
+def file_bytes(prepared: Prepared) -> int:
+    return len(emit_tflite(prepared.graph, CONTRACT))
+
+
+@pytest.mark.usefixtures("shipped")
+def test_the_best_file_that_holds_the_target_is_taken() -> None:
+    sizes = {note: file_bytes(prepared) for note, prepared in both().items()}
+    assert sizes["small"] < sizes["untrained"]
+    for target, note in (
+        (sizes["untrained"], "untrained"),
+        (sizes["untrained"] - 1, "small"),
+        (1000, "small"),  # neither fits: the smaller one shows how close it came
+    ):
+        assert made(target_bytes=target).details["finetuning"] == {"note": note}
+    exact = made(target_bytes=sizes["small"], norms="exact")
+    assert exact.details["norms"] == "exact"
+
+
+def both() -> dict[str, Prepared]:
+    """What is made of either recipe, by its note."""
+    graph = build_lean_graph(MODEL, CONTRACT)
+    small = int4_mixed(graph, SOURCE, ExportRequest("tflite", "int4-mixed"))
+    return {"untrained": made(), "small": small}
+
+
+def test_no_recipe_of_four_bits_is_one_line() -> None:
+    graph = build_lean_graph(MODEL, CONTRACT)
+    with pytest.raises(InputError, match="int4-mixed: no recipe with 4-bit kernels is shipped"):
+        int4_mixed(graph, SOURCE, ExportRequest("tflite", "int4-mixed"))
+
+
+@pytest.mark.usefixtures("shipped")
+def test_mixed_precision_is_the_exact_norms_whatever_is_shipped() -> None:
+    graph = build_lean_graph(MODEL, CONTRACT)
+    prepared = int8_mixed(graph, SOURCE, ExportRequest("tflite", "int8-mixed"))
+    assert prepared.details["norms"] == "exact"
+    assert float_operators(prepared) > 0
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +11,15 @@ import pytest
 import torch
 from torch import nn
 
-from egeunet.export.interpret import _OPERATORS
+from egeunet.export.graph import GraphBuilder
+from egeunet.export.interpret import _OPERATORS, compute
 from egeunet.model import EGEUNet, ModelContract
 from egeunet.model.errors import InputError
 from egeunet.quantize.dense_bridge import dense_bridge
 from egeunet.quantize.static_bridge import static_bridge
 from egeunet.quantize.static_folding import enlarged_from, is_static, scale_and_centre
 from egeunet.quantize.static_form import StaticForm
-from egeunet.quantize.static_graph import build_static_graph, static_names
+from egeunet.quantize.static_graph import StaticTranslator, build_static_graph, static_names
 from egeunet.quantize.static_norms import StaticNorm, norm_groups
 from egeunet.quantize.taps import TappedNetwork
 from egeunet.quantize.trained_graph import TrainedGraph
@@ -195,6 +197,94 @@ def test_a_dense_bridge_is_exact_for_constant_maps_and_for_the_skip_map(
     assert (found[inner] - goal[inner]).abs().max() < 0.01 * goal.abs().max()
 
 
+def random_maps(level: int, model: EGEUNet) -> dict[str, torch.Tensor]:
+    """Inputs of a GAB whose deep map and decoder map are constant, (1, C, h, w) each."""
+    channels = model.config.channels
+    skip = torch.randn(1, channels[level - 1], 24, 24)
+    deep = torch.randn(1, channels[level], 1, 1).expand(-1, -1, 12, 12)
+    guide = torch.randn(1, channels[level - 1], 1, 1).expand(-1, -1, 24, 24)
+    return {"deep": deep, "skip": skip, "x": guide}
+
+
+def test_a_summed_bridge_treats_the_skip_map_as_the_reference_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("egeunet.quantize.dense_bridge._SMALLEST_GAIN", 1e-6)
+    torch.manual_seed(3)
+    model = static_models.static_network(3)
+    maps = random_maps(3, model)
+    goal = model.GAB3(maps["deep"], maps["skip"], model.gt_conv3(maps["x"]))
+    builder = GraphBuilder((1, 24, 24, 24), "skip")
+    for name in ("deep", "x"):
+        shape = maps[name].permute(0, 2, 3, 1).shape
+        builder.values[name] = replace(builder.values["skip"], name=name, shape=tuple(shape))
+    builder.scope = "GAB3"
+    form = StaticForm((), "channel", "relu", summed_bridges=(3,))
+    parts = static_bridge(model.GAB3, model.gt_conv3[0])
+    output = StaticTranslator(builder, form).static_bridge(parts, "deep", "skip", "x")
+    values = {name: value.permute(0, 2, 3, 1) for name, value in maps.items()}
+    for node in builder.nodes:
+        inputs = [
+            values[n] if n in values else torch.from_numpy(builder.values[n].data)
+            for n in node.inputs
+        ]
+        values[node.output] = compute(node, inputs)
+    found = values[output].permute(0, 3, 1, 2)
+    inner = (..., slice(8, -8), slice(8, -8))
+    assert (found[inner] - goal[inner]).abs().max() < 0.01 * goal.abs().max()
+    assert sum(node.op == "slice" for node in builder.nodes) == 4
+
+
+def test_a_halved_bridge_changes_only_what_is_dilated() -> None:
+    """Without the dilated kernels it is the dense form, the last decoder map's resize apart."""
+    contract = ModelContract(64, 64)
+    model = static_models.static_network(5)
+    for index in (1, 2, 3):
+        getattr(model.GAB1, f"g{index}")[1].weight.zero_()
+    for pool in ("dense", "halved"):
+        form = StaticForm((1,), "channel", "relu", halved_bridge=pool == "halved")
+        logits, _ = TrainedGraph(build_static_graph(model, contract, form)).double()(
+            IMAGES.double()
+        )
+        if pool == "dense":
+            goal = logits
+    assert (logits - goal).abs().max() < 1e-4 * goal.abs().max()
+
+
+def test_a_halved_bridge_needs_what_it_is_made_of() -> None:
+    with pytest.raises(InputError, match="halved_bridge needs 1 among dense_bridges"):
+        StaticForm((2,), gelu="relu", halved_bridge=True)
+    with pytest.raises(InputError, match="gelu 'relu', got 'table'"):
+        StaticForm((1,), gelu="table", halved_bridge=True)
+
+
+def test_brief_norms_are_the_decoder_s_norms_and_fewer_operators() -> None:
+    names = ("ebn2", "dbn4", "dbn5")
+    form = StaticForm((), gelu="relu", dynamic_norms=names)
+    model = static_models.static_network(static=static_names(static_models.random_network(), form))
+    decoder = replace(form, dynamic_norms=("dbn4", "dbn5"), brief_norms=True)
+    alone = static_models.static_network(
+        static=static_names(static_models.random_network(), decoder)
+    )
+    goal, found = (
+        graph_of(alone, replace(decoder, brief_norms=brief))(IMAGES.double())[0]
+        for brief in (False, True)
+    )
+    assert (found - goal).abs().max() < 1e-4 * goal.abs().max()
+    plain, brief = (
+        build_static_graph(model, ModelContract(256, 256), replace(form, brief_norms=brief)).graph
+        for brief in (False, True)
+    )
+    assert len(brief.nodes) < len(plain.nodes) - 6
+    assert "maximum" not in brief.operators()
+    # The encoder's statistics are of the pooled map.
+    pools = [n.output for n in brief.nodes if n.op == "max_pool" and n.scope == "encoder2"]
+    (first,) = [
+        n for n in brief.nodes if n.scope == "encoder2/group_norm" and n.inputs[0] in pools
+    ][:1]
+    assert first.op == "mean"
+
+
 def test_scale_and_centre_is_the_norm_but_for_what_nobody_reads() -> None:
     norm = StaticNorm(3).eval()
     norm.running_mean.copy_(torch.tensor([0.5, 0.0, 0.0]))  # type: ignore[union-attr]
@@ -218,6 +308,7 @@ def test_a_grid_is_recovered_from_its_enlargement() -> None:
     ("form", "message"),
     [
         ({"dense_bridges": (0,)}, "levels 1 to 5"),
+        ({"summed_bridges": (6,)}, "summed_bridges must be levels 1 to 5"),
         ({"kernel_scales": "row"}, "got 'row'"),
         ({"gelu": "tanh"}, "table or sigmoid or relu, got 'tanh'"),
         ({"pointwise_bits": 6}, "8 or 4, got 6"),

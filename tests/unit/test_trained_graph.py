@@ -222,10 +222,24 @@ def test_what_dynamic_norms_are_made_of_is_not_trained() -> None:
     network.trainable()
     graph = network.static.graph
     trained = {name for name, value in network.constants.items() if value.requires_grad}
-    for node in graph.nodes:
-        frozen = node.scope in ("encoder2/group_norm", "encoder4/layer_norm")
+    scopes = ("encoder2/group_norm", "encoder4/layer_norm")
+    last = dict.fromkeys(scopes, 0)
+    for place, node in enumerate(graph.nodes):
+        if node.op == "rsqrt":
+            last[node.scope] = place
+    for place, node in enumerate(graph.nodes):
+        # Up to the deviation a norm is as it is; what scales and shifts its result is trained.
+        frozen = node.scope in scopes and place < last[node.scope]
         constants = {name for name in node.inputs if graph.values[name].data is not None}
         assert constants.isdisjoint(trained) if frozen else constants <= trained, node
+    behind = [
+        name
+        for place, node in enumerate(graph.nodes)
+        if node.scope in scopes and place > last[node.scope]
+        for name in node.inputs
+        if name in trained
+    ]
+    assert len(behind) >= 3  # gamma and beta of the one, beta of the other
     assert 0 < len(trained) < len(network.constants)
 
 

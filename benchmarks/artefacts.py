@@ -20,6 +20,11 @@ DEFAULTS = (
     ("onnx", "float32", "egeunet_float32.onnx"),
     ("coreml", "float16", "egeunet_float16.mlpackage"),
 )
+#: The named recipes of the .tflite file, from the smallest numbers to the largest.
+RECIPES = tuple(
+    ("tflite", precision, f"egeunet_{precision}.tflite")
+    for precision in ("int4-mixed", "int8", "int8-mixed", "int8-dynamic", "float16", "float32")
+)
 #: Stands for the runtime of a file that could not be made, or was made and did not pass the
 #: exporter's gates.
 NOT_MADE, NOT_KEPT = "export", "export gate"

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from egeunet.benchmarks.artefacts import DEFAULTS, artefacts_of
+from egeunet.benchmarks.artefacts import DEFAULTS, RECIPES, artefacts_of
 from egeunet.benchmarks.candidates import Choice, Skip
 from egeunet.benchmarks.crew import Crew
 from egeunet.benchmarks.elsewhere import Elsewhere
@@ -51,6 +51,7 @@ class Bench:
         elsewhere: runtimes that are no process of this machine: emulated, or on a phone.
         out: folder of the exports.
         plan: how long latency is measured; None = as ``choice.quick`` says.
+        recipes: take every named recipe of the .tflite file in place of every format.
         find_where: name the first tensor that departs in files that fail a gate.
         pictures: draw the worst masks.
     """
@@ -60,6 +61,7 @@ class Bench:
     elsewhere: Elsewhere = field(default_factory=Elsewhere)
     out: Path = Path("build")
     plan: Plan | None = None
+    recipes: bool = False
     find_where: bool = False
     pictures: bool = False
 
@@ -124,9 +126,10 @@ class Bench:
                 raise InputError(f"model not found: {path}; give the path of a model file")
         if self.choice.named:
             return self.choice, []
-        steps.expect(len(DEFAULTS))
+        formats = RECIPES if self.recipes else DEFAULTS
+        steps.expect(len(formats))
         files, missing = artefacts_of(
-            self.choice.weights, self.out, step=lambda name: steps.step(f"exporting {name}")
+            self.choice.weights, self.out, formats, lambda name: steps.step(f"exporting {name}")
         )
         return replace(self.choice, files=tuple(files)), missing
 

@@ -44,6 +44,7 @@ examples:
   egeunet-bench --quick --html build/bench.html
   egeunet-bench --data ISIC2017 --json build/bench.json
   egeunet-bench build/egeunet_int8.tflite --where
+  egeunet-bench --recipes --data ISIC2017 --runtime litert-xnnpack litert-arm64
   egeunet-bench --weights build/run/weights.safetensors --data my_data --compare old.json
   egeunet-bench --runtime litert-arm64 --model build/egeunet_int8.tflite
 """
@@ -63,6 +64,7 @@ def parser() -> Parser:
         "--weights", "--reference", metavar="F", type=Path,
         help="what they were made from, the reference (default: the shipped weights)",
     )  # fmt: skip
+    p.add_argument("--recipes", action="store_true", help="every recipe of the .tflite file")
     p.add_argument("--out", metavar="DIR", type=Path, default=Path("build"), help="default: build")
     p.add_argument(
         "--runtime", metavar="NAME", nargs="+", action="extend", default=[],
@@ -111,6 +113,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check_writable(options.pictures)
     if options.pictures is not None and not files:
         raise InputError("--pictures needs FILEs to draw the masks of")
+    if options.recipes and files:
+        raise InputError("--recipes exports the files that it measures; leave FILEs out")
     weights = options.weights or shipped_weights()
     images = _images(options)
     bench = Bench(
@@ -118,6 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         images,
         _elsewhere(options, tuple(name for name in options.runtime if name in ELSEWHERE)),
         out=options.out,
+        recipes=options.recipes,
         find_where=options.where,
         pictures=options.html is not None or options.json is not None,
     )

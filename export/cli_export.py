@@ -41,7 +41,7 @@ def parser() -> Parser:
     p.add_argument("--io", metavar="T", help=f"type of input and output: {', '.join(IO_TYPES)}")
     p.add_argument("--calibration", type=Path, metavar="DIR", help="images for --int8")
     p.add_argument("--norms", metavar="N", help=f"of --int8: {', '.join(NORMS)} "
-                   "(default: exact; static where --target-bytes needs it)")  # fmt: skip
+                   "(default: static if the weights have a recipe)")  # fmt: skip
     p.add_argument("--recipe", type=Path, metavar="F", help="--int8 as egeunet-quantize found it")
     p.add_argument("--target-bytes", type=int, metavar="N", help="exit with 1 if a file is larger")
     p.add_argument("--out", type=Path, default=Path("build"), metavar="DIR", help="default: build")
@@ -59,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     if options.list:
         for kind in formats().values():
-            print(f"{kind.name:8} *{kind.suffix:11} {', '.join(kind.precisions)}")
+            named = f" (and {', '.join(kind.recipes)})" if kind.recipes else ""
+            print(f"{kind.name:8} *{kind.suffix:11} {', '.join(kind.precisions)}{named}")
         return 0
     from egeunet.export.explain import explanation_of
     from egeunet.export.exporter import require_target, run_export

@@ -78,11 +78,11 @@ def export(
 def run_export(request: ExportRequest) -> Artifact:
     """:func:`export` for a request."""
     kind = find_format(request.format)
-    if request.precision not in kind.precisions:
+    if request.precision not in (*kind.precisions, *kind.recipes):
         find_precision(request.precision)  # an unknown name is the clearer error
         raise InputError(
             f"format {kind.name} has no precision {request.precision!r}; "
-            f"it has {', '.join(kind.precisions)}"
+            f"it has {', '.join((*kind.precisions, *kind.recipes))}"
         )
     path = request.out / f"egeunet_{request.precision}{kind.suffix}"
     _refuse_unwritable(request.out)

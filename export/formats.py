@@ -12,8 +12,9 @@ from egeunet.model.errors import needs_extra
 @register_format(
     "tflite",
     ".tflite",
-    ("float32", "float16", "int8", "int8-dynamic", "int8-mixed", "int4-mixed"),
+    ("float32", "float16", "int8"),
     whole_norms=False,
+    recipes=("int8-dynamic", "int8-mixed", "int4-mixed"),
 )
 def write_tflite(prepared: Prepared, source: Source, request: ExportRequest, path: Path) -> None:
     """A flatbuffer for LiteRT / TensorFlow Lite."""

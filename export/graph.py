@@ -106,6 +106,15 @@ class Graph:
         """The nodes that take a value, in order."""
         return [node for node in self.nodes if name in node.inputs]
 
+    def pruned(self) -> Graph:
+        """The same without nodes on which the output does not depend."""
+        needed, kept = {self.output}, []
+        for node in reversed(self.nodes):
+            if node.output in needed:
+                needed.update(node.inputs)
+                kept.append(node)
+        return Graph(self.input, self.output, kept[::-1], self.values)
+
     def constants(self) -> list[Value]:
         """The constants that some node reads, in order of first use, each once."""
         names = dict.fromkeys(name for node in self.nodes for name in node.inputs)

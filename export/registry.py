@@ -50,6 +50,7 @@ class Format:
         whole_norms: the runtime has norms of its own, so the emitter takes them whole;
             else they are dissolved into primitive operators (lean.py).
         write: the emitter.
+        recipes: precisions that have to be asked for by name: ``--format all`` leaves them out.
     """
 
     name: str
@@ -57,18 +58,24 @@ class Format:
     precisions: tuple[str, ...]
     whole_norms: bool
     write: Write
+    recipes: tuple[str, ...] = ()
 
 
 _FORMATS: dict[str, Format] = {}
 
 
 def register_format(
-    name: str, suffix: str, precisions: tuple[str, ...], *, whole_norms: bool
+    name: str,
+    suffix: str,
+    precisions: tuple[str, ...],
+    *,
+    whole_norms: bool,
+    recipes: tuple[str, ...] = (),
 ) -> Callable[[Write], Write]:
     """Decorator: make a function the emitter of a format."""
 
     def register(write: Write) -> Write:
-        _FORMATS[name] = Format(name, suffix, precisions, whole_norms, write)
+        _FORMATS[name] = Format(name, suffix, precisions, whole_norms, write, recipes)
         return write
 
     return register

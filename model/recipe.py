@@ -54,6 +54,8 @@ class Recipe:
         seed: of initial weights, order and augmentation.
         stop: epochs of the last stage after which the run ends, although its cosine goes on: the
             plateau before a recipe that only decays. 0 = run to the end.
+        keep_last: the averaged weights that are kept are the last ones, not the best: of a plateau,
+            which is not over before a later recipe has brought its rate down.
         repeat_from: pictures whose id is not smaller are shown ``repeats`` times an epoch:
             a source that is rare in the training part and common where the network is used.
     """
@@ -67,6 +69,7 @@ class Recipe:
     validate_every: int = 4
     seed: int = 0
     stop: int = 0
+    keep_last: bool = False
     repeat_from: str = ""
     repeats: int = 1
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -147,6 +150,7 @@ RECIPES: dict[str, tuple[Recipe, ...]] = {
             learning_rate=1.5e-3,
             seed=3,
             stop=50,
+            keep_last=True,
             augmentation=WIDE,
         ),
     ),

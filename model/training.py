@@ -207,7 +207,8 @@ class Trainer:
                "loss": loss, "validation_iou": iou, "learning_rate": rate}  # fmt: skip
         self.state.log.append(row)
         # Only the last resolution is the contract's; earlier stages are not comparable.
-        if stage == self.recipe.stages[-1] and iou > self.state.best_iou:
+        better = iou > self.state.best_iou or self.recipe.keep_last
+        if stage == self.recipe.stages[-1] and better:
             self.state.best_iou, self.state.best = iou, copied(self.averaged)
         bar.set_postfix(size=stage.size, loss=f"{loss:.3f}", iou=f"{iou:.4f}")
         self.save()

@@ -28,8 +28,8 @@ class StaticForm:
         dense_bridges: levels (1 = the largest map) whose GAB is four dense dilated
             convolutions of one sum of its inputs instead of slices, depthwise convolutions
             and concatenations.
-        summed_bridges: levels whose GAB works on one sum of its inputs as well, but with
-            slices and depthwise convolutions.
+        summed_bridges: levels whose GAB works on one sum of its inputs as well, with the whole
+            decoder map in place of the mask, but with slices and depthwise convolutions.
         kernel_scales: see :func:`egeunet.quantize.int8.quantize_int8`.
         gelu: ``table``, an operator of its own; ``sigmoid``, two operators of XNNPACK's; or
             ``relu`` instead, no operator at all (a convolution does it), another function.
@@ -39,7 +39,7 @@ class StaticForm:
             takes the last decoder map before its resize (which commutes with 1x1 convolutions).
         brief_norms: dynamic norms in the fewest operators: the encoder's GroupNorms have their
             statistics from the pooled map, and the offset of a GHPA's second LayerNorm is a bias
-            behind the next convolution.
+            behind the next convolution. (A static first one has no offset at all.)
         optimize: ``speed``, or ``size``: no operator and no constant for speed alone.
     """
 

@@ -89,7 +89,8 @@ def build_static_graph(
     translator = StaticTranslator(builder, form)
     with torch.no_grad():
         logits = translator.network(model, builder.input)
-    graph = builder.finish(builder.elementwise("sigmoid", logits))
+    # The last decoder map's resize, where the bridge takes what is before it.
+    graph = builder.finish(builder.elementwise("sigmoid", logits)).pruned()
     return StaticGraph(graph, translator.taps, form)
 
 
@@ -197,7 +198,9 @@ class StaticTranslator(LeanTranslator):
         assert isinstance(first, StaticNorm) and isinstance(second, StaticNorm)
         scale, centre = scale_and_centre(first)
         scale2, offset2 = map(as_array, second.scale_and_offset())
-        parts = b.split(b.sub(x, b.constant(centre * self.form.factor)), 4)
+        if not self.form.brief_norms:
+            x = b.sub(x, b.constant(centre * self.form.factor))
+        parts = b.split(x, 4)
         # The second norm's scale comes before the concatenation: channels of like ranges.
         gates = self.gates(module, height, width, scale * scale2)
         mixed = [b.mul(part, gate) for part, gate in zip(parts[:3], gates, strict=True)]
@@ -291,22 +294,20 @@ class StaticTranslator(LeanTranslator):
 
     def dense(self, parts: DenseBridge, deep: str, skip: str, x: str) -> str:
         """A GAB as dilated convolutions of skip + lifted deep map + mask."""
-        source = self.summed_source(parts, deep, skip, x)
+        b = self.b
+        source = b.add(skip, b.resize(self.mix(deep, *parts.deep), *b.shape(skip)[1:3]))
+        if parts.guide is not None:
+            source = b.add(source, self.mix(x, *parts.guide))
         return self.total(
             [self.dilated(source, parts, i, rate) for i, rate in enumerate(parts.dilations)]
         )
 
-    def summed_source(self, parts: DenseBridge, deep: str, skip: str, x: str) -> str:
-        """The sum of a GAB's inputs, whose channels are the skip map's."""
-        b = self.b
-        source = b.add(skip, b.resize(self.mix(deep, *parts.deep), *b.shape(skip)[1:3]))
-        return source if parts.guide is None else b.add(source, self.mix(x, *parts.guide))
-
     def summed(self, parts: StaticBridge, deep: str, skip: str, x: str) -> str:
         """A GAB as the reference computes it, but of the sum of its inputs: half of the
-        channels, the skip map's, stand for all."""
+        channels, the skip map's, stand for all, and the decoder map for its mask."""
         b, groups = self.b, len(parts.kernels)
-        source = self.summed_source(dense_bridge(parts), deep, skip, x)
+        lifted = self.mix(deep, *dense_bridge(parts).deep)
+        source = b.add(b.add(skip, b.resize(lifted, *b.shape(skip)[1:3])), x)
         run, slot = b.shape(skip)[3] // groups, parts.kernels[0].shape[3]
         matrix, constant = parts.tail
         constant = constant + matrix @ np.concatenate(parts.biases)

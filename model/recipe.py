@@ -149,7 +149,7 @@ RECIPES: dict[str, tuple[Recipe, ...]] = {
             stages=(Stage(256, 100, 8),),
             learning_rate=1.5e-3,
             seed=3,
-            stop=50,
+            stop=18,
             keep_last=True,
             augmentation=WIDE,
         ),

@@ -157,6 +157,9 @@ class Finetuner:
     ) -> None:
         plan, length = self.plan, self.epoch_steps
         rates, losses = plan.rates(phase), self.state.epoch_losses
+        self.loss.truth = plan.truth_of(phase)
+        if isinstance(self.loss, MutualLoss):
+            self.loss.mutual = plan.mutual_of(phase)
 
         def loss_of(images: Tensor, masks: Tensor) -> Tensor:
             return self.loss(model, images, masks)

@@ -27,11 +27,14 @@ class Phase:
         kind: one of :data:`KINDS`.
         epochs: passes over the training pictures.
         learning_rate: AdamW's peak.
+        truth, mutual: other weights than the plan's; None = the plan's.
     """
 
     kind: str
     epochs: int
     learning_rate: float
+    truth: float | None = None
+    mutual: float | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -102,13 +105,26 @@ class FinetunePlan:
             raise InputError(
                 f"phases go {', '.join(KINDS)} and end with integer, got {', '.join(kinds) or '-'}"
             )
-        for name in ("truth", "maps", "mutual"):
-            if not 0 <= getattr(self, name) <= 100:
-                raise InputError(f"{name} must lie in 0..100, got {getattr(self, name)}")
+        weights = [(name, getattr(self, name)) for name in ("truth", "maps", "mutual")]
+        for phase in self.phases:
+            weights += [("truth", self.truth_of(phase)), ("mutual", self.mutual_of(phase))]
+            if self.mutual_of(phase) and not self.mutual:
+                raise InputError(f"phase {phase.kind} is mutual and the plan is not")
+        for name, weight in weights:
+            if not 0 <= weight <= 100:
+                raise InputError(f"{name} must lie in 0..100, got {weight}")
         if not 0 <= self.synthetic <= 10_000:
             raise InputError(f"synthetic must lie in 0..10000, got {self.synthetic}")
         for phase in self.phases:
             self.rates(phase)  # checks what both have in common
+
+    def truth_of(self, phase: Phase) -> float:
+        """The weight of the loss against the truth in a phase."""
+        return self.truth if phase.truth is None else phase.truth
+
+    def mutual_of(self, phase: Phase) -> float:
+        """The weight of the reference's loss against the student in a phase."""
+        return self.mutual if phase.mutual is None else phase.mutual
 
     def rates(self, phase: Phase) -> Recipe:
         """The phase's schedule, as a training recipe (its size says nothing)."""
@@ -142,7 +158,7 @@ _NORMS_KEPT = (
 )  # fmt: skip
 
 _ISIC2017 = FinetunePlan(
-    phases=(Phase("float", 5, 7e-4), Phase("integer", 26, 6e-4)),
+    phases=(Phase("float", 5, 7e-4), Phase("integer", 25, 6e-4, truth=0.25, mutual=3.0)),
     form=StaticForm(
         gelu="relu",
         kernel_scales="all-tensor",

@@ -16,6 +16,8 @@ from egeunet.benchmarks.arm64.plan import Operator
 _STRAY = 10_000
 _COPY = r"copy|memcpy"
 _COPY_OR_NOTHING = rf"^$|{_COPY}"  # in place: XNNPACK runs it all the same
+#: A ReLU that an operator of the file has and its float kernel has not: a run of its own behind.
+_CLAMP = re.compile(r"^\S*_vclamp_\S*$")
 #: Operator -> names of XNNPACK's microkernels that compute it; LUT: 8-bit tables.
 _KERNELS = {
     "CONV_2D": r"gemm|conv_hwc|vmulcaddc|dwconv",
@@ -82,9 +84,11 @@ def assign(runs: list[str], operators: tuple[Operator, ...]) -> list[int | None]
 
     def takes(operator: Operator, at: int) -> int:
         """How many runs from ``at`` are this operator's, 0 if they cannot be."""
-        count = _pieces(operator)
-        enough = at + count <= len(runs)
-        return count if enough and all(fits[operator.kind, r] for r in runs[at : at + count]) else 0
+        end = at + _pieces(operator)
+        if end > len(runs) or not all(fits[operator.kind, run] for run in runs[at:end]):
+            return 0
+        clamped = end < len(runs) and _CLAMP.search(runs[end])
+        return end - at + bool(clamped)
 
     # cost[i][j]: the best for operators i.. and runs j.. ; filled from the end.
     rows, columns = len(operators), len(runs)

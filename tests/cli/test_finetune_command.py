@@ -117,3 +117,22 @@ def test_no_data(tmp_path: Path, run_command: Run) -> None:
     assert done.returncode == 2
     assert "absent" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_mutual_run_leaves_weights_and_a_recipe_of_them(
+    data: Path, tmp_path: Path, run_command: Run
+) -> None:
+    path = tmp_path / "both.safetensors"
+    phases = ("--phases", "float:1:1e-3", "integer:1:1e-4", "--mutual", "1")
+    done = run_command(NAME, "finetune", "--data", data, "--out", path, *HOW, *phases)
+    assert done.returncode == 0, done.stderr
+    weights = tmp_path / "both.weights.safetensors"
+    assert f"{weights}: the reference that was trained along" in done.stdout
+    rows = list(csv.DictReader((path.with_suffix(".run") / "log.csv").open()))
+    assert all(0 < float(row["reference_iou"]) <= 1 for row in rows)
+    how = ("--format", "tflite", "--int8", "--size", "64", "--no-check", "--recipe", path)
+    made = run_command("egeunet-export", *how, "--weights", weights, "--out", tmp_path / "a")
+    assert made.returncode == 0, made.stderr
+    other = run_command("egeunet-export", *how, "--out", tmp_path / "b")  # the shipped weights
+    assert other.returncode == 2
+    assert "a recipe of weights" in other.stderr

@@ -57,6 +57,8 @@ def _operators(*kinds: str) -> tuple[Operator, ...]:
         # A square is taken in by the mean; a table by the operator in the middle.
         (["xnn_f32_rdsum2_ukernel"], ["MUL", "MEAN"], [1]),
         (["xnn_x8_lut_ukernel"], ["DEQUANTIZE", "RSQRT", "ADD"], [1]),
+        # A float ReLU is a run of its own behind the operator that has it in the file.
+        (["xnn_f32_vadd_ukernel__u8", "xnn_f32_vclamp_ukernel__u16"], ["ADD", "MUL"], [0, 0]),
         # A copy for each output of a SPLIT.
         (["memcpy", "memcpy", "xnn_f32_vadd_ukernel"], ["SPLIT", "ADD"], [0, 0, 1]),
         # Something that no operator can have run.

@@ -48,7 +48,7 @@ def checked(
 
 def test_every_precision_has_gates() -> None:
     for kind in formats().values():
-        for precision in kind.precisions:
+        for precision in (*kind.precisions, *kind.recipes):
             gates = gates_of(precision)
             assert gates and set(gates) <= {"max_abs_diff", "agreement", "mask_iou"}
             assert all(0 < gate <= 1 for gate in gates.values())

@@ -115,7 +115,7 @@ def test_size(weights: Path, tmp_path: Path, size: int) -> None:
         ({"size": 0}, "multiple of 32, got 0; try 32"),
         ({"io": "uint8"}, "--io uint8 needs --int8"),
         ({"format": "pb"}, "unknown format 'pb'; known: coreml, onnx, ort, tflite"),
-        ({"precision": "int4"}, "unknown precision 'int4'; known: float16, float32, int8, linear8"),
+        ({"precision": "int4"}, "unknown precision 'int4'; known: float16, float32, int4-mixed"),
         ({"format": "ort", "precision": "int8"}, "format ort has no precision 'int8'"),
         ({"calibration": "photos"}, "--calibration is for --int8"),
         ({"weights": "absent.safetensors"}, "weights not found: absent.safetensors"),

@@ -45,7 +45,8 @@ def test_odd_widths_and_full_lanes_stay_as_they_are(shape: tuple[int, ...]) -> N
     assert pack(graph).operators() == graph.operators()
 
 
-def test_a_resize_by_rows_and_columns_rounds_once_more() -> None:
+def test_a_resize_by_rows_and_columns_rounds_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("egeunet.quantize.packed._PIXELS_BY_AXES", 100)
     b = GraphBuilder((1, 6, 5, 1))
     graph = quantized(b, b.resize(b.conv2d(b.input, random(1, 1, 1, 1), random(1)), 11, 13))
     packed = pack(graph)

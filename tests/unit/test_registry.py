@@ -26,7 +26,7 @@ def test_the_known_formats() -> None:
     }
     for name, kind in found.items():
         assert find_format(name) is kind and kind.name == name
-        for precision in kind.precisions:
+        for precision in (*kind.precisions, *kind.recipes):
             assert callable(find_precision(precision))
 
 
@@ -39,7 +39,8 @@ def test_an_unknown_format_lists_the_known() -> None:
 
 def test_an_unknown_precision_lists_the_known() -> None:
     match = (
-        "unknown precision 'int4'; known: float16, float32, int8, linear8, palettized4, palettized6"
+        "unknown precision 'int4'; known: float16, float32, int4-mixed, int8, int8-dynamic, "
+        "int8-mixed, linear8, palettized4, palettized6"
     )
     with pytest.raises(InputError, match=match):
         find_precision("int4")

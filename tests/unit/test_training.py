@@ -89,6 +89,17 @@ def test_best_weights_are_the_averaged_ones_best_on_validation_at_the_last_size(
     assert not torch.equal(state.model["final.weight"], state.averaged["final.weight"])
 
 
+def test_a_plateau_keeps_its_last_averaged_weights(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted = iter([0.9, 0.5])
+    monkeypatch.setattr(training_module, "pooled_iou", lambda *_: next(scripted))
+    plateau = replace(tiny.RECIPE, stages=(Stage(32, 3, 4),), stop=2, keep_last=True)
+    state = make(recipe=plateau).run()
+    tiny.assert_same(state.best, state.averaged)
+    assert state.best_iou == 0.5 and [row["epoch"] for row in state.log] == [1, 2]
+
+
 def test_the_kept_weights_give_the_iou_that_is_reported(
     uninterrupted: TrainingState,
 ) -> None:

@@ -1,0 +1,96 @@
+"""The shipped int8 files: how large they are, what runs them, and that they agree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from egeunet.export import Artifact, export
+from egeunet.export.runners import open_runner
+from egeunet.model.errors import GateError
+from egeunet.model.metrics import mask_iou
+
+pytestmark = [pytest.mark.xdist_group("formats"), pytest.mark.slow]
+Export = Callable[[str, str], Artifact]
+
+
+def partitions(path: Path) -> int:
+    """How many partitions XNNPACK makes of a file."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=str(path))
+    interpreter.allocate_tensors()
+    return sum(each["op_name"] == "DELEGATE" for each in interpreter._get_ops_details())
+
+
+def test_the_default_file_is_small_and_one_partition(exported: Export) -> None:
+    artifact = exported("tflite", "int8")
+    assert artifact.report["bytes"] <= 90_000
+    assert artifact.report["details"]["norms"] == "static"
+    assert artifact.report["io"] == "uint8"
+    assert partitions(artifact.path) == 1
+
+
+def test_the_target_takes_the_smaller_recipe_and_says_how_close_it_came(
+    weights: Path, tmp_path: Path
+) -> None:
+    from egeunet.export.exporter import require_target
+
+    artifact = export(
+        "tflite", "int8", weights=weights, out=tmp_path, target_bytes=51_200, check=False
+    )
+    assert artifact.report["bytes"] <= 64_000
+    with pytest.raises(GateError, match=r"target of 51,200 bytes missed: .* more; kept"):
+        require_target([artifact], 51_200)
+    require_target([artifact], 64_000)
+    assert partitions(artifact.path) == 1
+
+
+def test_named_recipes_are_what_they_say(exported: Export, tmp_path: Path) -> None:
+    small = exported("tflite", "int4-mixed")
+    assert small.report["details"]["form"]["pointwise_bits"] == 4
+    assert exported("tflite", "int8-mixed").report["details"]["norms"] == "exact"
+    sizes = [
+        exported("tflite", name).report["bytes"]
+        for name in ("int4-mixed", "int8", "int8-mixed", "float32")
+    ]
+    assert sizes == sorted(sizes)
+
+
+def test_masks_on_real_images(exported: Export, weights: Path, images: Any) -> None:
+    """Eight images say little; the bench has all 650."""
+    expected = open_runner(weights)(images)[..., 0] >= 0.5
+    for name, least in (("int8", 0.9), ("int8-mixed", 0.9), ("int8-dynamic", 0.95)):
+        masks = open_runner(exported("tflite", name).path)(images)[..., 0] >= 0.5
+        found = mask_iou(masks, expected)
+        print(f"{name}: mask IoU {found:.4f}")
+        assert found >= least, f"{name}: mask IoU {found:.4f}"
+        assert not np.logical_xor(masks.any((1, 2)), expected.any((1, 2))).any()
+
+
+def test_xnnpack_and_litert_s_own_kernels_agree(exported: Export, images: Any) -> None:
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    path = exported("tflite", "int8").path
+    fast = open_runner(path)(images)[..., 0] >= 0.5
+    plain = Interpreter(
+        model_path=str(path),
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+    )
+    plain.allocate_tensors()
+    masks = []
+    for image in images:
+        plain.set_tensor(plain.get_input_details()[0]["index"], image[None])
+        plain.invoke()
+        masks.append(plain.get_tensor(plain.get_output_details()[0]["index"])[0, ..., 0] >= 128)
+    assert mask_iou(np.stack(masks), fast) > 0.97
+
+
+def test_a_second_export_gives_the_same_bytes(exported: Export, tmp_path: Path) -> None:
+    first = exported("tflite", "int8").path.read_bytes()
+    second = export("tflite", "int8", out=tmp_path, check=False).path.read_bytes()
+    assert first == second

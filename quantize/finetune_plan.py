@@ -184,7 +184,7 @@ PLANS: dict[str, FinetunePlan] = {
     "isic2017": _ISIC2017,
     "isic2017-small": replace(
         _ISIC2017,
-        phases=(Phase("float", 4, 1e-3), Phase("integer", 14, 6e-4)),
+        phases=(Phase("float", 8, 1e-3), Phase("integer", 8, 5e-4)),
         form=replace(
             _ISIC2017.form,
             dynamic_norms=("ebn1", "ebn2"),

@@ -30,7 +30,10 @@ def test_list(run_command: Run) -> None:
     done = run_command(NAME, "--list")
     assert (done.returncode, done.stderr) == (0, "")
     assert [line.split() for line in done.stdout.splitlines()] == [
-        ["tflite", "*.tflite", "float32,", "float16,", "int8"],
+        [
+            *("tflite", "*.tflite", "float32,", "float16,", "int8"),
+            *("(and", "int8-dynamic,", "int8-mixed,", "int4-mixed)"),
+        ],
         ["onnx", "*.onnx", "float32,", "float16,", "int8"],
         ["ort", "*.ort", "float32,", "float16"],
         [

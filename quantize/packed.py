@@ -5,6 +5,7 @@
   products, same sums, bit-identical
 - a resize of one channel works pixel by pixel: rows and columns are resized one after the
   other, each with the other axis as channels. Rounds once more
+- a vector that is repeated along a short row is broadcast where it is read
 - a ReLU behind a convolution or sum, or behind a max-pool of one, is done by it
 - convolutions with a dilation get an operator name of their own, which older emitters
   refuse rather than ignore
@@ -26,6 +27,8 @@ from egeunet.quantize.clipping import TRANSPARENT, only_clipped
 _LANES = 16
 #: Of a smaller map the seven operators more are not worth their bytes.
 _PIXELS_BY_AXES = 192 * 192
+#: A vector is repeated along rows of so many pixels.
+_SHORTEST_ROW = 64
 #: Operators that can clip their result at zero for nothing.
 CLIPPING = ("conv2d", "depthwise_conv2d", "fully_connected", "add")
 
@@ -65,12 +68,20 @@ class _Packer:
         if self.fast and node.op == "conv2d" and self.wasteful(node):
             return self.paired(node)
         enlarged = target.shape[1] > source.shape[1] and target.shape[2] > source.shape[2]
+        if node.op == "resize" and source.data is not None and self.short_row(node):
+            return self.name(node.inputs[0])
         pixels, channels = target.shape[1] * target.shape[2], target.shape[3]
         alone = node.op == "resize" and channels == 1 and source.data is None
         alone = alone and pixels >= _PIXELS_BY_AXES
         if self.fast and alone and enlarged:
             return self.by_axes(node)
         return self.copy(node, node.op)
+
+    def short_row(self, node: Node) -> bool:
+        """Whether a vector is repeated along a row that is so short that it may as well be
+        broadcast where it is read: the same numbers, an operator less."""
+        before, after = (self.graph.values[name].shape for name in (node.inputs[0], node.output))
+        return before[1:3] == (1, 1) and after[1] == 1 and after[2] < _SHORTEST_ROW
 
     def wasteful(self, node: Node) -> bool:
         kernel = self.graph.values[node.inputs[1]]

@@ -20,6 +20,7 @@ from egeunet.quantize.calibration import Calibration, calibrate
 from egeunet.quantize.int8 import quantize_int8
 from egeunet.quantize.onnx_floats import onnx_float_outputs
 from egeunet.quantize.range_methods import RangeMethod
+from egeunet.quantize.recipe_file import StaticRecipe
 from egeunet.quantize.recipe_precision import shipped_recipes_of, static_int8
 from egeunet.quantize.recipes import prepared_by_recipe
 from egeunet.quantize.scale_ties import float_outputs
@@ -37,9 +38,9 @@ _SYNTHETIC_SEED = 2000
 def int8(graph: Graph, source: Source, request: ExportRequest) -> Prepared:
     """What ``--recipe`` says (see recipes.py), else what ``--norms`` says.
 
-    Static norms are a fine-tuning's result: small and fast, and for the shipped weights at their
-    size only. Exact ones are post-training quantization, for any weights.
-    ``--target-bytes`` takes a shipped recipe of fewer bits where the other file is too large.
+    Exact norms are post-training quantization, for any weights: the accurate choice. Static
+    ones are a fine-tuning's result, smaller and faster, and exist for the shipped weights at
+    their size; ``--target-bytes`` takes them where the other file would be too large.
 
     Raises:
         InputError: a recipe or a calibration that is not for this export; static norms where
@@ -47,24 +48,43 @@ def int8(graph: Graph, source: Source, request: ExportRequest) -> Prepared:
     """
     if request.recipe is not None:
         return prepared_by_recipe(request.recipe, graph, source, request)
-    recipes = shipped_recipes_of(source)
-    if request.norms == "static" and not recipes:
+    if request.norms == "static":
+        return _best(
+            [static_int8(one, source, request) for one in _recipes(source)], request, source
+        )
+    exact = int8_mixed(graph, source, request)
+    if request.norms == "exact" or request.calibration is not None or request.target_bytes is None:
+        return exact
+    recipes = shipped_recipes_of(source).values()
+    candidates = [exact, *(static_int8(recipe, source, request) for recipe in recipes)]
+    return _best(candidates, request, source)
+
+
+def _best(candidates: list[Prepared], request: ExportRequest, source: Source) -> Prepared:
+    """The first that has no more than ``target_bytes``; if none has, the smallest, which shows
+    how close it comes."""
+    if request.target_bytes is None:
+        return candidates[0]
+    sizes = [_size(one, source, request) for one in candidates]
+    fitting = [one for one, n in zip(candidates, sizes, strict=True) if n <= request.target_bytes]
+    return fitting[0] if fitting else candidates[int(np.argmin(sizes))]
+
+
+def _recipes(source: Source) -> list[StaticRecipe]:
+    """The shipped recipes of these weights, at least one."""
+    recipes = list(shipped_recipes_of(source).values())
+    if not recipes:
         raise InputError(
             f"--norms static: no recipe is shipped for {source.weights} at "
             f"{source.contract.height} x {source.contract.width}; make one with "
             "egeunet-quantize finetune and give it as --recipe"
         )
-    if not recipes or request.norms == "exact" or request.calibration is not None:
-        return int8_mixed(graph, source, request)
-    prepared = [static_int8(recipe, source, request) for recipe in recipes.values()]
-    if request.target_bytes is None:
-        return prepared[0]
-    # The accurate one comes first; where none fits, the smallest shows how close it came.
-    sizes = [_size(one, source, request) for one in prepared]
-    fitting = [
-        one for one, size in zip(prepared, sizes, strict=True) if size <= request.target_bytes
-    ]
-    return fitting[0] if fitting else prepared[int(np.argmin(sizes))]
+    return recipes
+
+
+def int8_static(graph: Graph, source: Source, request: ExportRequest) -> Prepared:
+    """The shipped recipe of most bits, as ``--norms static``."""
+    return static_int8(_recipes(source)[0], source, request)
 
 
 def int8_mixed(graph: Graph, source: Source, request: ExportRequest) -> Prepared:
@@ -78,8 +98,8 @@ def int4_mixed(graph: Graph, source: Source, request: ExportRequest) -> Prepared
     Raises:
         InputError: none is shipped for these weights.
     """
-    recipes = shipped_recipes_of(source)
-    found = [recipe for recipe in recipes.values() if recipe.form.pointwise_bits == 4]
+    recipes = shipped_recipes_of(source).values()
+    found = [recipe for recipe in recipes if recipe.form.pointwise_bits == 4]
     if not found:
         raise InputError(
             f"int4-mixed: no recipe with 4-bit kernels is shipped for {source.weights}; make one "

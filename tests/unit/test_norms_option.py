@@ -18,7 +18,7 @@ from egeunet.model.data.synthetic import synthetic_dataset, synthetic_sample
 from egeunet.model.errors import InputError
 from egeunet.quantize import recipe_precision
 from egeunet.quantize.calibration import calibrate
-from egeunet.quantize.precision import int4_mixed, int8, int8_mixed
+from egeunet.quantize.precision import int4_mixed, int8, int8_mixed, int8_static
 from egeunet.quantize.recipe_file import StaticRecipe
 from egeunet.quantize.static_form import StaticForm
 from egeunet.quantize.static_graph import build_static_graph, static_names
@@ -66,10 +66,10 @@ def test_static_norms_are_a_shipped_recipe_of_these_weights() -> None:
 
 
 @pytest.mark.parametrize(
-    ("norms", "found"), [(None, "static"), ("static", "static"), ("exact", "exact")]
+    ("norms", "found"), [(None, "exact"), ("static", "static"), ("exact", "exact")]
 )
 @pytest.mark.usefixtures("shipped")
-def test_a_recipe_of_these_weights_is_the_default(norms: str | None, found: str) -> None:
+def test_exact_norms_are_the_default(norms: str | None, found: str) -> None:
     prepared = made(norms=norms)
     assert prepared.details["norms"] == found
     assert (float_operators(prepared) > 0) == (found == "exact")
@@ -88,7 +88,10 @@ def test_the_best_file_that_holds_the_target_is_taken() -> None:
         (sizes["untrained"] - 1, "small"),
         (1000, "small"),  # neither fits: the smaller one shows how close it came
     ):
-        assert made(target_bytes=target).details["finetuning"] == {"note": note}
+        for norms in (None, "static"):
+            prepared = made(target_bytes=target, norms=norms)
+            assert prepared.details["finetuning"] == {"note": note}
+    assert made(target_bytes=1_000_000).details["norms"] == "exact"
     exact = made(target_bytes=sizes["small"], norms="exact")
     assert exact.details["norms"] == "exact"
 
@@ -97,7 +100,8 @@ def both() -> dict[str, Prepared]:
     """What is made of either recipe, by its note."""
     graph = build_lean_graph(MODEL, CONTRACT)
     small = int4_mixed(graph, SOURCE, ExportRequest("tflite", "int4-mixed"))
-    return {"untrained": made(), "small": small}
+    static = int8_static(graph, SOURCE, ExportRequest("tflite", "int8-static"))
+    return {"untrained": static, "small": small}
 
 
 def test_no_recipe_of_four_bits_is_one_line() -> None:

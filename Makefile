@@ -26,6 +26,8 @@ results: $(VENV)/installed
 	$(if $(DATA),,$(error give the images: make results DATA=ISIC2017))
 	$(BIN)/egeunet-bench --data $(DATA) --out build \
 	    --json build/results.json --html build/results.html --markdown docs/files.md
+	$(BIN)/egeunet-bench --recipes --data $(DATA) --out build --runtime litert-xnnpack litert-arm64 \
+	    --threads 1 --markdown docs/recipes.md
 	$(BIN)/egeunet-evaluate model/shipped/egeunet_isic2017.safetensors --data $(DATA) \
 	    --page docs/results.md
 	$(BIN)/python -m egeunet.benchmarks.readme_table build/results.json README.md

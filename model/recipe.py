@@ -154,25 +154,4 @@ RECIPES: dict[str, tuple[Recipe, ...]] = {
             augmentation=WIDE,
         ),
     ),
-    # Behind the phase in which the network learns beside its int8 form (docs/training.md).
-    "isic2017-last": (
-        replace(
-            _AT_256,
-            stages=(Stage(256, 26, 8),),
-            learning_rate=6e-4,
-            ema=0.999,
-            seed=4,
-            stop=0,
-            keep_last=True,
-            augmentation=replace(
-                STRONGER,
-                zoom=(0.75, 1.8),
-                gain=0.12,
-                brightness=0.18,
-                contrast=0.35,
-                blank=0.2,
-                restyle=0.25,
-            ),
-        ),
-    ),
 }

@@ -10,8 +10,6 @@ most harmful parts to float32 until a drop holds: a recipe for egeunet-export --
 
 finetune makes a network without dynamic norms, whose int8 file is smaller and faster, and
 teaches it to give what the float network gives: a recipe for egeunet-export --recipe.
-
-adopt makes such a recipe one of later weights, and says what it is worth beside them.
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ from egeunet.export.registry import find_format
 from egeunet.export.request import OPTIMIZATIONS, ExportRequest
 from egeunet.model.cli import Parser, command
 from egeunet.model.errors import InputError, needs_extra
-from egeunet.quantize import cli_adopt, cli_finetune, cli_search, cli_sensitivity
+from egeunet.quantize import cli_finetune, cli_search, cli_sensitivity
 from egeunet.quantize.range_methods import METHODS, RangeMethod
 
 _EXAMPLES = """\
@@ -70,12 +68,6 @@ def parser() -> Parser:
     )
     p.set_defaults(run=cli_finetune.run)
     cli_finetune.add_arguments(p)
-    p = commands.add_parser(
-        "adopt", help="a recipe for weights that were trained on after it",
-        description=cli_adopt.__doc__, epilog=cli_adopt.EXAMPLES,
-    )  # fmt: skip
-    p.set_defaults(run=cli_adopt.run)
-    cli_adopt.add_arguments(p)
     return main
 
 

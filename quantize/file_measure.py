@@ -77,13 +77,9 @@ class FileMeasure:
         )
 
     def _masks(self, runner: Runner) -> NDArray[np.bool_]:
-        return masks_of(runner, self.data, self.contract.threshold)
-
-
-def masks_of(runner: Runner, data: PreparedData, threshold: float) -> NDArray[np.bool_]:
-    """A runner's masks of all pictures, (N, H, W)."""
-    found = [
-        runner(np.asarray(data.images[start : start + _BATCH]))[..., 0] >= threshold
-        for start in range(0, len(data), _BATCH)
-    ]
-    return np.concatenate(found)
+        found = [
+            runner(np.asarray(self.data.images[start : start + _BATCH]))[..., 0]
+            >= self.contract.threshold
+            for start in range(0, len(self.data), _BATCH)
+        ]
+        return np.concatenate(found)

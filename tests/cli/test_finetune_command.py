@@ -136,16 +136,3 @@ def test_a_mutual_run_leaves_weights_and_a_recipe_of_them(
     other = run_command("egeunet-export", *how, "--out", tmp_path / "b")  # the shipped weights
     assert other.returncode == 2
     assert "a recipe of weights" in other.stderr
-    # It can be measured beside them, and then stands for them.
-    again = tmp_path / "adopted.safetensors"
-    asked = ("adopt", "--data", data, "--recipe", path, "--hold-out", "4", "--out", again)
-    asked = (*asked, "--size", "64", "--quiet")
-    adopted = run_command(NAME, *asked, "--max-drop", "100")
-    assert adopted.returncode == 0, adopted.stderr
-    assert "2 held-out images: IoU" in adopted.stdout
-    how = (*how[:-1], again)
-    made = run_command("egeunet-export", *how, "--out", tmp_path / "c")
-    assert made.returncode == 0, made.stderr
-    refused = run_command(NAME, *asked[:-3], "--size", "32", "--quiet")
-    assert refused.returncode == 2
-    assert "a recipe for 64 x 64 and another network" in refused.stderr

@@ -85,7 +85,7 @@ FAULTS = {
     ),
     "unknown format": Fault(f"{EXPORT} --format pb", "'pb'; known: coreml, onnx, ort, tflite, all"),
     "unknown precision": Fault(
-        f"{EXPORT} --format tflite --precision int4", "'int4'; known: float16, float32, int8"
+        f"{EXPORT} --format tflite --precision int4", "'int4'; known: float16, float32, int4-mixed"
     ),
     "--int8 and --fp16": Fault(f"{EXPORT} --format tflite --int8 --fp16", "not allowed with"),
     "--io with a float file": Fault(f"{EXPORT} --format tflite --io uint8", "needs --int8"),

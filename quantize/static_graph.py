@@ -27,14 +27,13 @@ from torch import nn
 from egeunet.export.deploy import as_array, convolution_arrays, new_builder
 from egeunet.export.graph import Graph, GraphBuilder
 from egeunet.export.groups import gather_groups, spread_groups
-from egeunet.export.lean import LeanTranslator
 from egeunet.export.lean_bridge import layer_norm
 from egeunet.model.contract import ModelContract
 from egeunet.model.egeunet import EGEUNet
 from egeunet.model.errors import InputError
 from egeunet.model.layers import GAB, GHPA, GRID
-from egeunet.quantize.dense_bridge import DenseBridge, dense_bridge
-from egeunet.quantize.static_bridge import StaticBridge, static_bridge
+from egeunet.quantize.bridge_forms import BridgeForms
+from egeunet.quantize.static_bridge import static_bridge
 from egeunet.quantize.static_folding import (
     absorbed,
     enlarged_from,
@@ -45,8 +44,6 @@ from egeunet.quantize.static_form import ReluBuilder, ScaledBuilder, StaticForm
 from egeunet.quantize.static_norms import StaticNorm, is_dynamic, norm_names
 
 Array = NDArray[np.float32]
-#: A channel's kernel is not enlarged by more than one over this.
-_SMALLEST_EVENING = 0.05
 
 
 @dataclass(frozen=True)
@@ -113,16 +110,14 @@ def static_names(model: EGEUNet, form: StaticForm) -> tuple[str, ...]:
     return tuple(name for name in names if not any(name in found for found in kept.values()))
 
 
-class StaticTranslator(LeanTranslator):
+class StaticTranslator(BridgeForms):
     """Folds static norms; leaves the others to :class:`LeanTranslator`."""
 
     large_gate = math.inf  # gates() stores a grid of its own
 
     def __init__(self, builder: GraphBuilder, form: StaticForm) -> None:
-        super().__init__(builder, "speed")
-        self.form = form
+        super().__init__(builder, form)
         self.taps: dict[str, str] = {}
-        self.pooled_logits: list[str] = []
 
     def tap(self, name: str) -> str:
         """Remember a value as the output of the scope."""
@@ -228,14 +223,6 @@ class StaticTranslator(LeanTranslator):
         x = b.elementwise("gelu", b.depthwise_conv2d(x, kernel / even, bias / even))
         return self.conv(module.ldw[2], x, sign, input_scale=even)
 
-    def evening(self, kernel: Array) -> Array:
-        """(C,) factors to divide a depthwise kernel's channels by, so that one scale suits all
-        (Nagel et al., arXiv:1906.04721); ReLU hands them on to the next convolution."""
-        if self.form.kernel_scales != "all-tensor" or self.form.gelu != "relu":
-            return np.ones(kernel.shape[3], np.float32)
-        peaks = np.abs(kernel).max((0, 1, 2))
-        return np.maximum(peaks / peaks.max(), _SMALLEST_EVENING).astype(np.float32)
-
     def gates(self, module: GHPA, height: int, width: int, scale: Array) -> list[str]:
         names = super().gates(module, height, width, scale)
         full = self.b.values[names[0]].data
@@ -262,93 +249,3 @@ class StaticTranslator(LeanTranslator):
             return super().bridge_logits(module, final, deep, skip, x, mask)
         head = as_array(final.weight)[:, :, 0, 0] / self.form.factor
         return self.static_bridge(static_bridge(module, mask).behind(head), deep, skip, x)
-
-    def static_bridge(self, parts: StaticBridge, deep: str, skip: str, x: str) -> str:
-        """A GAB in the form that is asked for at its level."""
-        level = int(self.b.scope[-1])
-        if level == 1 and self.form.halved_bridge:
-            return self.halved(dense_bridge(parts), deep, skip, x)
-        if level in self.form.dense_bridges:
-            return self.dense(dense_bridge(parts), deep, skip, x)
-        if level in self.form.summed_bridges:
-            return self.summed(parts, deep, skip, x)
-        return self.sliced(parts, deep, skip, x)
-
-    def sliced(self, parts: StaticBridge, deep: str, skip: str, x: str) -> str:
-        """A GAB as the reference computes it."""
-        b = self.b
-        groups = len(parts.kernels)
-        guide = [] if parts.guide is None else [self.mix(x, *parts.guide)]
-        deep = b.resize(self.mix(deep, *parts.deep), *b.shape(skip)[1:3])
-        mixed, evened = [], []
-        pairs = zip(b.split(deep, groups), b.split(skip, groups), strict=True)
-        for pair, kernel, dilation in zip(pairs, parts.kernels, parts.dilations, strict=True):
-            joined, even = b.concat([*pair, *guide]), self.evening(kernel)
-            evened.append(even)
-            inputs = (joined, b.constant(kernel / even))  # without bias: the tail has it
-            shape = b.shape(joined)
-            mixed.append(b.add_node("depthwise_conv2d", inputs, shape, dilation=dilation))
-        matrix, constant = parts.tail
-        constant = constant + matrix @ np.concatenate(parts.biases)
-        return self.mix(b.concat(mixed), matrix * np.concatenate(evened), constant)
-
-    def dense(self, parts: DenseBridge, deep: str, skip: str, x: str) -> str:
-        """A GAB as dilated convolutions of skip + lifted deep map + mask."""
-        b = self.b
-        source = b.add(skip, b.resize(self.mix(deep, *parts.deep), *b.shape(skip)[1:3]))
-        if parts.guide is not None:
-            source = b.add(source, self.mix(x, *parts.guide))
-        return self.total(
-            [self.dilated(source, parts, i, rate) for i, rate in enumerate(parts.dilations)]
-        )
-
-    def summed(self, parts: StaticBridge, deep: str, skip: str, x: str) -> str:
-        """A GAB as the reference computes it, but of the sum of its inputs: half of the
-        channels, the skip map's, stand for all, and the decoder map for its mask."""
-        b, groups = self.b, len(parts.kernels)
-        lifted = self.mix(deep, *dense_bridge(parts).deep)
-        source = b.add(b.add(skip, b.resize(lifted, *b.shape(skip)[1:3])), x)
-        run, slot = b.shape(skip)[3] // groups, parts.kernels[0].shape[3]
-        matrix, constant = parts.tail
-        constant = constant + matrix @ np.concatenate(parts.biases)
-        mixed, columns = [], []
-        for index, part in enumerate(b.split(source, groups)):
-            kernel = parts.kernels[index][..., run : 2 * run]
-            even, begin = self.evening(kernel), index * slot + run
-            inputs, rate = (part, b.constant(kernel / even)), parts.dilations[index]
-            mixed.append(b.add_node("depthwise_conv2d", inputs, b.shape(part), dilation=rate))
-            columns.append(matrix[:, begin : begin + run] * even)
-        return self.mix(b.concat(mixed), np.concatenate(columns, axis=1), constant)
-
-    def dilated(self, source: str, parts: DenseBridge, index: int, dilation: int) -> str:
-        """One of a dense GAB's convolutions, at a dilation that need not be its own."""
-        kernel, bias = parts.kernels[index], parts.biases[index] * np.float32(self.form.factor)
-        inputs = (source, self.b.constant(kernel), self.b.constant(bias))
-        shape = (*self.b.shape(source)[:3], len(kernel))
-        return self.b.add_node("conv2d", inputs, shape, dilation=dilation)
-
-    def halved(self, parts: DenseBridge, deep: str, skip: str, x: str) -> str:
-        """GAB1, dense: its undilated convolution; the others, at half their dilation on the
-        pooled map, are left for :meth:`head`, which adds them where maps are still small."""
-        b = self.b
-        lifted = self.mix(deep, *parts.deep)
-        if parts.guide is not None:
-            lifted = b.add(lifted, self.mix(self.before_resize(x), *parts.guide))
-        source = b.add(skip, b.resize(lifted, *b.shape(skip)[1:3]))
-        pooled = b.max_pool(source)
-        plain = [i for i, rate in enumerate(parts.dilations) if rate == 1]
-        wide = [(i, rate // 2) for i, rate in enumerate(parts.dilations) if rate > 1]
-        self.pooled_logits = [self.dilated(pooled, parts, i, rate) for i, rate in wide]
-        return self.total([self.dilated(source, parts, i, 1) for i in plain])
-
-    def head(self, final: nn.Conv2d, x: str, bridged: str) -> str:
-        if not self.pooled_logits:
-            return super().head(final, x, bridged)
-        low = self.total([self.conv(final, self.before_resize(x)), *self.pooled_logits])
-        return self.b.add(self.b.resize(low, *self.b.shape(bridged)[1:3]), bridged)
-
-    def before_resize(self, x: str) -> str:
-        """What a resize made ``x`` of."""
-        (maker,) = [node for node in self.b.nodes if node.output == x]
-        assert maker.op == "resize"
-        return maker.inputs[0]

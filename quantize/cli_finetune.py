@@ -139,6 +139,8 @@ def _plan(options: argparse.Namespace) -> FinetunePlan:
         raise InputError(f"no plan is called {options.plan!r}; there are {', '.join(PLANS)}")
     plan = PLANS[options.plan]
     form = {name: getattr(options, name) for name in _FORM}
+    if options.mutual is not None:  # for all phases alike
+        plan = replace(plan, phases=tuple(replace(one, mutual=None) for one in plan.phases))
     given = {
         "phases": options.phases and tuple(Phase.parse(text) for text in options.phases),
         "form": replace(plan.form, **{k: v for k, v in form.items() if v is not None}),

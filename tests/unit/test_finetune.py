@@ -22,6 +22,8 @@ from egeunet.model.data.synthetic import synthetic_dataset
 from egeunet.model.errors import InputError, OutputError
 from egeunet.model.metrics import counts, scores
 from egeunet.model.pictures import Pictures
+from egeunet.quantize import cli_finetune
+from egeunet.quantize.cli_quantize import parser
 from egeunet.quantize.finetune import Finetuner
 from egeunet.quantize.finetune_plan import PLANS, FinetunePlan, Phase
 from egeunet.quantize.finetune_result import finetuned_recipe
@@ -277,3 +279,24 @@ def test_a_damaged_recipe_is_one_line(damage: str, saved: Path, tmp_path: Path) 
     path.write_bytes(contents[damage])
     with pytest.raises(InputError, match=r"r.safetensors: not a recipe of egeunet-quantize"):
         StaticRecipe.load(path)
+
+
+@pytest.mark.parametrize(
+    ("options", "weights"),
+    [((), [1.0, 3.0]), (("--mutual", "0"), [0.0, 0.0]), (("--mutual", "2"), [2.0, 2.0])],
+)
+def test_a_named_plan_is_as_mutual_as_is_asked(
+    options: tuple[str, ...], weights: list[float]
+) -> None:
+    arguments = ("finetune", "--data", "d", "--out", "o.safetensors", "--plan", "isic2017")
+    plan = cli_finetune._plan(parser().parse_args([*arguments, *options]))
+    assert [plan.mutual_of(phase) for phase in plan.phases] == weights
+    assert [plan.truth_of(phase) for phase in plan.phases] == [0.5, 0.25]
+
+
+def test_a_phase_is_not_mutual_in_a_plan_that_is_not() -> None:
+    phases = (Phase("integer", 1, 1e-4, mutual=1.0),)
+    with pytest.raises(InputError, match="phase integer is mutual and the plan is not"):
+        FinetunePlan(phases=phases)
+    with pytest.raises(InputError, match=r"truth must lie in 0\.\.100, got -1"):
+        FinetunePlan(phases=(Phase("integer", 1, 1e-4, truth=-1.0),))

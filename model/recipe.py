@@ -137,7 +137,7 @@ _AT_256 = Recipe(
     augmentation=STRONGER,
 )
 #: Widely zoomed, so that small lesions are seen large, and in the colours of other images.
-WIDE = replace(STRONGER, zoom=(0.7, 2.2), restyle=0.3)
+_WIDE = replace(STRONGER, zoom=(0.7, 2.2), restyle=0.3)
 #: Recipes by name: runs one after another, each from the best weights of the one before.
 RECIPES: dict[str, tuple[Recipe, ...]] = {
     "isic2017": (
@@ -151,7 +151,7 @@ RECIPES: dict[str, tuple[Recipe, ...]] = {
             seed=3,
             stop=18,
             keep_last=True,
-            augmentation=WIDE,
+            augmentation=_WIDE,
         ),
     ),
 }

@@ -8,7 +8,7 @@ bytes.
 
 from __future__ import annotations
 
-from egeunet.export.graph import Graph, GraphBuilder, Node, Quantization, data_of
+from egeunet.export.graph import Graph, GraphBuilder, Node, data_of
 from egeunet.export.registry import Prepared
 from egeunet.export.request import ExportRequest, Source
 from egeunet.export.rewrite import rewrite
@@ -34,12 +34,8 @@ def quantize_kernels(graph: Graph) -> Graph:
         kernel = data_of(graph.values[node.inputs[1]])
         if kernel.size >= _SMALLEST_KERNEL and not in_group_norm(node) and not in_layer_norm(node):
             values, quantization = symmetric(kernel, 0)
-            inputs = [inputs[0], _constant(b, values, quantization), *inputs[2:]]
+            inputs = [inputs[0], b.typed(b.constant(values), "int8", quantization), *inputs[2:]]
         shape = graph.values[node.output].shape
         return b.add_node(node.op, inputs, shape, **node.attributes)
 
     return rewrite(graph, {"conv2d": translate})
-
-
-def _constant(b: GraphBuilder, values: object, quantization: Quantization) -> str:
-    return b.typed(b.constant(values), "int8", quantization)  # type: ignore[arg-type]

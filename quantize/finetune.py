@@ -73,10 +73,8 @@ class Finetuner:
         samples = normalized(training.images[np.unique(steps)], contract)
         self.networks = Networks(plan, reference, contract, samples)
         teacher = TappedNetwork(copy.deepcopy(reference))
-        weights = plan.truth, plan.maps
-        self.loss = Distillation(teacher, samples[:8], *weights)
-        if plan.mutual:
-            self.loss = MutualLoss(teacher, samples[:8], *weights, plan.mutual)
+        given = teacher, samples[:8], plan.truth, plan.maps
+        self.loss = MutualLoss(*given, plan.mutual) if plan.mutual else Distillation(*given)
         #: The float network that the result stands for; another one after a mutual run.
         self.reference = reference
         self.state = TrainingState(plan.to_dict(), training.fingerprint(), 0, {}, {}, {})

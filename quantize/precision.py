@@ -55,7 +55,7 @@ def int8(graph: Graph, source: Source, request: ExportRequest) -> Prepared:
     exact = int8_mixed(graph, source, request)
     if request.norms == "exact" or request.calibration is not None or request.target_bytes is None:
         return exact
-    recipes = shipped_recipes_of(source).values()
+    recipes = shipped_recipes_of(source)
     candidates = [exact, *(static_int8(recipe, source, request) for recipe in recipes)]
     return _best(candidates, request, source)
 
@@ -72,7 +72,7 @@ def _best(candidates: list[Prepared], request: ExportRequest, source: Source) ->
 
 def _recipes(source: Source) -> list[StaticRecipe]:
     """The shipped recipes of these weights, at least one."""
-    recipes = list(shipped_recipes_of(source).values())
+    recipes = shipped_recipes_of(source)
     if not recipes:
         raise InputError(
             f"--norms static: no recipe is shipped for {source.weights} at "
@@ -98,8 +98,7 @@ def int4_mixed(graph: Graph, source: Source, request: ExportRequest) -> Prepared
     Raises:
         InputError: none is shipped for these weights.
     """
-    recipes = shipped_recipes_of(source).values()
-    found = [recipe for recipe in recipes if recipe.form.pointwise_bits == 4]
+    found = [one for one in shipped_recipes_of(source) if one.form.pointwise_bits == 4]
     if not found:
         raise InputError(
             f"int4-mixed: no recipe with 4-bit kernels is shipped for {source.weights}; make one "

@@ -36,19 +36,17 @@ def int8_from_recipe(path: Path, source: Source, request: ExportRequest) -> Prep
         raise InputError(f"{path}: {error}") from error
 
 
-def shipped_recipes() -> dict[str, StaticRecipe]:
-    """The recipes in the package by file name, those of 8 bits, which lose less, first."""
+def shipped_recipes() -> list[StaticRecipe]:
+    """The recipes in the package, those of 8 bits, which lose less, first."""
     folder = resources.files("egeunet.quantize") / "shipped"
     with resources.as_file(folder) as path:
-        recipes = {
-            file.name: StaticRecipe.load(file) for file in sorted(path.glob("*.safetensors"))
-        }
-    return dict(sorted(recipes.items(), key=lambda item: -item[1].form.pointwise_bits))
+        recipes = [StaticRecipe.load(file) for file in sorted(path.glob("*.safetensors"))]
+    return sorted(recipes, key=lambda recipe: -recipe.form.pointwise_bits)
 
 
-def shipped_recipes_of(source: Source) -> dict[str, StaticRecipe]:
+def shipped_recipes_of(source: Source) -> list[StaticRecipe]:
     """Those of this reference at this size."""
-    return {name: one for name, one in shipped_recipes().items() if not _mismatch(one, source)}
+    return [one for one in shipped_recipes() if not _mismatch(one, source)]
 
 
 def static_int8(recipe: StaticRecipe, source: Source, request: ExportRequest) -> Prepared:

@@ -26,7 +26,6 @@ from torch import nn
 
 from egeunet.export.deploy import as_array, convolution_arrays, new_builder
 from egeunet.export.graph import Graph, GraphBuilder
-from egeunet.export.groups import gather_groups, spread_groups
 from egeunet.export.lean_bridge import layer_norm
 from egeunet.model.contract import ModelContract
 from egeunet.model.egeunet import EGEUNet
@@ -147,10 +146,7 @@ class StaticTranslator(BridgeForms):
         if isinstance(norm, StaticNorm):
             return self.b.max_pool(self.block(absorbed(block, norm), x))
         assert isinstance(norm, nn.GroupNorm)
-        if not self.form.brief_norms:
-            return super().normed_and_pooled(block, norm, x)
-        sign = np.where(as_array(norm.weight) < 0, -1, 1).astype(np.float32)
-        return self.brief_norm(norm, self.b.max_pool(self.block(block, x, sign)), sign)
+        return super().normed_and_pooled(block, norm, x)
 
     def up(self, block: nn.Module, norm: nn.Module, x: str, scale: int) -> str:
         b, x = self.b, self.tap(self.normed(block, norm, x))
@@ -163,26 +159,20 @@ class StaticTranslator(BridgeForms):
         if isinstance(norm, StaticNorm):
             return self.block(absorbed(block, norm), x)
         assert isinstance(norm, nn.GroupNorm)
-        if not self.form.brief_norms:
-            return super().normed(block, norm, x)
-        return self.brief_norm(norm, self.block(block, x), np.ones(norm.num_channels, np.float32))
+        return super().normed(block, norm, x)
 
-    def brief_norm(self, norm: nn.GroupNorm, x: str, sign: Array) -> str:
-        """GroupNorm of a map flipped by ``sign`` with that map's own statistics."""
-        b = self.b
-        outer, b.scope = b.scope, f"{b.scope}/group_norm"
-        channels, groups = norm.num_channels, norm.num_groups
-        gather, spread = gather_groups(channels, groups), spread_groups(channels, groups)
-        column, none = sign.reshape(-1, 1, 1, 1), np.zeros(channels, np.float32)
-        mean = b.conv2d(b.mean(x, (1, 2)), gather * sign, none[:groups])
-        centred = b.sub(x, self.row(b.conv2d(mean, spread * column, none), x))
-        eps = np.full(groups, norm.eps, np.float32)
-        variance = b.conv2d(b.mean(b.mul(centred, centred), (1, 2)), gather, eps)
-        gamma = (as_array(norm.weight) * sign).reshape(-1, 1, 1, 1)
-        factor = b.conv2d(b.elementwise("rsqrt", variance), spread * gamma, none)
-        result = self.affine(centred, factor, b.constant(as_array(norm.bias).reshape(1, 1, 1, -1)))
-        b.scope = outer
-        return result
+    def group_affine(
+        self, norm: nn.GroupNorm, x: str, target: str, sign: Array, bias: Array | None = None
+    ) -> str:
+        """With ``brief_norms`` the statistics are those of the target itself."""
+        x = target if self.form.brief_norms else x
+        return super().group_affine(norm, x, target, sign, bias)
+
+    def centres(self, x: str) -> bool:
+        return self.form.brief_norms or super().centres(x)
+
+    def average(self, x: str) -> str:
+        return self.b.mean(x, (1, 2)) if self.form.brief_norms else super().average(x)
 
     def ghpa(self, module: GHPA, x: str, sign: Array | None = None) -> str:
         if not is_static(module):

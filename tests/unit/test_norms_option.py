@@ -43,7 +43,7 @@ def recipe() -> StaticRecipe:
 @pytest.fixture
 def shipped(recipe: StaticRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
     small = replace(recipe, form=replace(FORM, pointwise_bits=4), details={"note": "small"})
-    recipes = {"int8": recipe, "small": small}
+    recipes = [recipe, small]
     monkeypatch.setattr(recipe_precision, "shipped_recipes", lambda: recipes)
 
 

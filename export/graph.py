@@ -131,8 +131,8 @@ class GraphBuilder:
 
     Operators (activations are (1, H, W, C); all convolutions have stride 1, SAME zero
     padding and a bias or none): conv2d, depthwise_conv2d, add, sub, mul, maximum, concat,
-    slice, mean, rsqrt, gelu, relu, sigmoid, max_pool, resize, layer_norm, group_norm, quantize,
-    dequantize.
+    slice, mean, rsqrt, gelu, relu, sigmoid, max_pool, reshape, resize, layer_norm, group_norm,
+    quantize, dequantize.
     """
 
     def __init__(self, input_shape: Sequence[int], name: str = "image") -> None:
@@ -227,6 +227,10 @@ class GraphBuilder:
         """2 x 2, stride 2."""
         n, height, width, channels = self.shape(x)
         return self.add_node("max_pool", (x,), (n, height // 2, width // 2, channels))
+
+    def reshape(self, x: str, shape: Sequence[int]) -> str:
+        """The same values in the same order, of a batch of one."""
+        return self.add_node("reshape", (x,), shape, to=tuple(shape))
 
     def resize(self, x: str, height: int, width: int) -> str:
         """Bilinear, corners aligned; nothing where the size is that already."""

@@ -124,6 +124,11 @@ def _mean(node: Node, inputs: list[Tensor]) -> Tensor:
     return inputs[0].mean(node.attributes["axes"], keepdim=True)
 
 
+@operator("reshape")
+def _reshape(node: Node, inputs: list[Tensor]) -> Tensor:
+    return inputs[0].reshape(len(inputs[0]), *node.attributes["to"][1:])
+
+
 operator("add")(lambda node, inputs: inputs[0] + inputs[1])
 operator("sub")(lambda node, inputs: inputs[0] - inputs[1])
 operator("maximum")(lambda node, inputs: torch.maximum(inputs[0], inputs[1]))

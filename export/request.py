@@ -42,9 +42,9 @@ class ExportRequest:
             says ``size`` all the same.
         recipe: a file of egeunet-quantize that says how int8 is made; None = the default way.
         target_bytes: what the file shall be no larger than; None = nothing is asked for.
-        norms: of int8: ``exact``, the reference's, or ``static``: fine-tuned so that most are a
-            constant affine, which is smaller and faster; None = exact, but static where it alone
-            holds ``target_bytes``.
+        norms: of int8: ``exact``, the reference's, or ``static``: fine-tuned so that those which
+            matter least are a constant affine, which is smaller and faster; None = exact, but
+            static where it alone holds ``target_bytes``.
 
     Raises:
         InputError: for values that contradict each other.

@@ -27,8 +27,8 @@ class BridgeForms(LeanTranslator):
 
     def evening(self, kernel: Array) -> Array:
         """(C,) factors to divide a depthwise kernel's channels by, so that one scale suits all
-        (Nagel et al., arXiv:1906.04721); ReLU hands them on to the next convolution."""
-        if self.form.kernel_scales != "all-tensor" or self.form.gelu != "relu":
+        (Nagel et al., arXiv:1906.04721); what follows must hand them on to the next convolution."""
+        if self.form.kernel_scales != "all-tensor":
             return np.ones(kernel.shape[3], np.float32)
         peaks = np.abs(kernel).max((0, 1, 2))
         return np.maximum(peaks / peaks.max(), _SMALLEST_EVENING).astype(np.float32)
@@ -48,8 +48,8 @@ class BridgeForms(LeanTranslator):
         """A GAB as the reference computes it."""
         b = self.b
         groups = len(parts.kernels)
-        guide = [] if parts.guide is None else [self.mix(x, *parts.guide)]
-        deep = b.resize(self.mix(deep, *parts.deep), *b.shape(skip)[1:3])
+        guide = [] if parts.guide is None else [self.rectified(self.mix(x, *parts.guide))]
+        deep = b.resize(self.rectified(self.mix(deep, *parts.deep)), *b.shape(skip)[1:3])
         mixed, evened = [], []
         pairs = zip(b.split(deep, groups), b.split(skip, groups), strict=True)
         for pair, kernel, dilation in zip(pairs, parts.kernels, parts.dilations, strict=True):
@@ -59,8 +59,27 @@ class BridgeForms(LeanTranslator):
             shape = b.shape(joined)
             mixed.append(b.add_node("depthwise_conv2d", inputs, shape, dilation=dilation))
         matrix, constant = parts.tail
+        even, x = np.concatenate(evened), b.concat(mixed)
+        # Behind a division this is not where they belong, but an affair of fine-tuning.
         constant = constant + matrix @ np.concatenate(parts.biases)
-        return self.mix(b.concat(mixed), matrix * np.concatenate(evened), constant)
+        if parts.eps is not None:
+            x = self.divided(x, even, parts.eps)
+        return self.mix(x, matrix * even, constant)
+
+    def rectified(self, x: str) -> str:
+        """The positive part, at the levels where the form says so."""
+        level = int(self.b.scope[-1])
+        return self.b.elementwise("relu", x) if level in self.form.rectified_bridges else x
+
+    def divided(self, x: str, factors: Array, eps: float) -> str:
+        """Channels over the root of the mean square of ``factors`` times them."""
+        b = self.b
+        outer, b.scope = b.scope, f"{b.scope}/layer_norm"
+        gather = (factors**2 / len(factors)).astype(np.float32).reshape(1, 1, 1, -1)
+        square = b.conv2d(b.mul(x, x), gather, np.full(1, eps, np.float32))
+        x = b.mul(x, b.elementwise("rsqrt", square))
+        b.scope = outer
+        return x
 
     def dense(self, parts: DenseBridge, deep: str, skip: str, x: str) -> str:
         """A GAB as dilated convolutions of skip + lifted deep map + mask."""
@@ -68,6 +87,7 @@ class BridgeForms(LeanTranslator):
         source = b.add(skip, b.resize(self.mix(deep, *parts.deep), *b.shape(skip)[1:3]))
         if parts.guide is not None:
             source = b.add(source, self.mix(x, *parts.guide))
+        source = self.rectified(source)
         return self.total(
             [self.dilated(source, parts, i, rate) for i, rate in enumerate(parts.dilations)]
         )
@@ -78,6 +98,7 @@ class BridgeForms(LeanTranslator):
         b, groups = self.b, len(parts.kernels)
         lifted = self.mix(deep, *dense_bridge(parts).deep)
         source = b.add(b.add(skip, b.resize(lifted, *b.shape(skip)[1:3])), x)
+        source = self.rectified(source)
         run, slot = b.shape(skip)[3] // groups, parts.kernels[0].shape[3]
         matrix, constant = parts.tail
         constant = constant + matrix @ np.concatenate(parts.biases)
@@ -104,7 +125,7 @@ class BridgeForms(LeanTranslator):
         lifted = self.mix(deep, *parts.deep)
         if parts.guide is not None:
             lifted = b.add(lifted, self.mix(self.before_resize(x), *parts.guide))
-        source = b.add(skip, b.resize(lifted, *b.shape(skip)[1:3]))
+        source = self.rectified(b.add(skip, b.resize(lifted, *b.shape(skip)[1:3])))
         pooled = b.max_pool(source)
         plain = [i for i, rate in enumerate(parts.dilations) if rate == 1]
         wide = [(i, rate // 2) for i, rate in enumerate(parts.dilations) if rate > 1]

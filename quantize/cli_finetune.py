@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from egeunet.quantize.finetune_plan import FinetunePlan
 
 #: Options that are fields of a StaticForm.
-_FORM = ("dense_bridges", "summed_bridges", "halved_bridge", "brief_norms", "kernel_scales",
-         "pointwise_bits", "scale_steps", "optimize", "gelu", "dynamic_norms")  # fmt: skip
+_FORM = ("dense_bridges", "summed_bridges", "rectified_bridges", "halved_bridge", "brief_norms",
+         "kernel_scales", "pointwise_bits", "four_bit_inputs", "scale_steps", "optimize", "gelu",
+         "dynamic_norms")  # fmt: skip
 COLUMNS = ("step", "phase", "epoch", "loss", "validation_iou", "reference_iou", "mask_iou")
 EXAMPLES = """\
 examples:
@@ -36,6 +37,9 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--data", type=Path, required=True, metavar="DIR", help="images and masks")
     p.add_argument("--out", type=Path, required=True, metavar="F", help="recipe (.safetensors)")
     p.add_argument("--weights", type=Path, metavar="F", help="default: the shipped weights")
+    p.add_argument(
+        "--from", type=Path, metavar="F", dest="start", help="go on with this recipe's network"
+    )
     p.add_argument("--size", type=int, metavar="S", help="input side, 32 x n (default: contract's)")
     p.add_argument("--resume", action="store_true", help="go on from the checkpoint in OUT.run/")
     p.add_argument(
@@ -45,6 +49,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--phases", nargs="+", metavar="K:E:R", help="kind:epochs:rate, in order")
     p.add_argument("--dense-bridges", type=int, nargs="*", metavar="L", help="levels 1 to 5")
     p.add_argument("--summed-bridges", type=int, nargs="*", metavar="L", help="levels 1 to 5")
+    p.add_argument("--rectified-bridges", type=int, nargs="*", metavar="L", help="levels 1 to 5")
     p.add_argument(
         "--halved-bridge", action=argparse.BooleanOptionalAction, help="GAB1 at half its size"
     )
@@ -56,9 +61,10 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
         "--kernel-scales", metavar="S", help="channel, tensor or all-tensor, the smallest file"
     )
     p.add_argument("--pointwise-bits", type=int, metavar="B", help="of 1x1 kernels, 8 or 4")
+    p.add_argument("--four-bit-inputs", type=int, metavar="N", help="4 bits only from N inputs on")
     p.add_argument("--scale-steps", type=int, metavar="N", help="so many scales an octave; 0: any")
     p.add_argument("--optimize", metavar="O", help="the file for speed or size")
-    p.add_argument("--gelu", metavar="G", help="table, sigmoid (within XNNPACK) or relu instead")
+    p.add_argument("--gelu", metavar="G", help="table, or sigmoid or relu instead")
     p.add_argument(
         "--dynamic-norms", nargs="*", metavar="N", help="keep these, as ebn1 (not with sigmoid)"
     )
@@ -81,6 +87,7 @@ def run(options: argparse.Namespace) -> int:
         from egeunet.model.data.dataset import hold_out
         from egeunet.model.pictures import Pictures
         from egeunet.quantize.finetune import Finetuner
+        from egeunet.quantize.recipe_file import StaticRecipe
         from egeunet.quantize.synthetic_pictures import with_synthetic
     from egeunet.export.exporter import load_source
     from egeunet.export.request import ExportRequest
@@ -107,6 +114,7 @@ def run(options: argparse.Namespace) -> int:
         with_synthetic(pictures, plan.synthetic, source.model, source.contract),
         Pictures.from_arrays(validation.images, validation.masks),
         folder,
+        start=options.start and StaticRecipe.load(options.start),
         resume=options.resume,
         compiled=not options.no_compile,
         progress=not options.quiet,

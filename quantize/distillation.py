@@ -26,10 +26,18 @@ class Distillation:
         teacher: the reference in eval mode.
         images: (B, 3, H, W) float, normalized; the scale of every map is measured on them.
         truth, maps: weights, see :class:`egeunet.quantize.finetune_plan.FinetunePlan`.
+        pooled: see :func:`egeunet.model.losses.bce_dice`.
     """
 
-    def __init__(self, teacher: TappedNetwork, images: Tensor, truth: float, maps: float) -> None:
-        self.teacher, self.truth, self.maps = teacher, truth, maps
+    def __init__(
+        self,
+        teacher: TappedNetwork,
+        images: Tensor,
+        truth: float,
+        maps: float,
+        pooled: float = 0.0,
+    ) -> None:
+        self.teacher, self.truth, self.maps, self.pooled = teacher, truth, maps, pooled
         with torch.no_grad():
             _, found = teacher(images)
         self.weights = {place: _weights(value) for place, value in found.items()}
@@ -62,7 +70,7 @@ class Distillation:
             wanted, goals: the teacher's logits and maps.
         """
         loss = F.binary_cross_entropy_with_logits(logits, torch.sigmoid(wanted))
-        loss = loss + self.truth * bce_dice(logits, masks)
+        loss = loss + self.truth * bce_dice(logits, masks, self.pooled)
         return loss + self.maps * self.distance(found, goals)
 
     def distance(self, found: Mapping[str, Tensor], goals: Mapping[str, Tensor]) -> Tensor:

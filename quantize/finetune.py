@@ -22,10 +22,11 @@ from egeunet.model.pictures import Pictures
 from egeunet.model.stopping import StopRequest
 from egeunet.quantize.averaging import average, new_optimizer
 from egeunet.quantize.distillation import Distillation
-from egeunet.quantize.finetune_networks import Networks
+from egeunet.quantize.finetune_networks import Networks, network_of
 from egeunet.quantize.finetune_plan import FinetunePlan, Phase
 from egeunet.quantize.finetune_validation import Validation, normalized
 from egeunet.quantize.mutual import MutualLoss, Pair
+from egeunet.quantize.recipe_file import StaticRecipe
 from egeunet.quantize.taps import TappedNetwork
 from egeunet.quantize.trained_graph import TrainedGraph
 
@@ -43,12 +44,14 @@ class Finetuner:
         training, validation: pictures at the contract's size; the best averaged network
             of the last phase is chosen on ``validation``.
         folder: where ``checkpoint.pt`` lives.
+        start: go on with this recipe's network, in integer phases only.
         resume: go on from the checkpoint instead of starting anew.
         compiled: run the step through torch.compile (minutes once a phase, faster after).
         on_validation: called after each, with the state.
 
     Raises:
-        InputError: nothing to resume, or a checkpoint of another plan, network or data.
+        InputError: nothing to resume, a checkpoint of another plan, network or data, or a
+            recipe that the plan cannot go on with.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class Finetuner:
         validation: Pictures,
         folder: Path,
         *,
+        start: StaticRecipe | None = None,
         resume: bool = False,
         compiled: bool = True,
         progress: bool = True,
@@ -71,10 +75,16 @@ class Finetuner:
         self.validation = Validation(reference, contract, validation)
         steps = np.linspace(0, len(training.images) - 1, _FITTED_ON).astype(int)
         samples = normalized(training.images[np.unique(steps)], contract)
-        self.networks = Networks(plan, reference, contract, samples)
+        self.start = start
+        begun = None if start is None else _begun(start, plan, contract)
+        self.networks = Networks(plan, reference, contract, samples, begun)
         teacher = TappedNetwork(copy.deepcopy(reference))
         given = teacher, samples[:8], plan.truth, plan.maps
-        self.loss = MutualLoss(*given, plan.mutual) if plan.mutual else Distillation(*given)
+        self.loss = (
+            MutualLoss(*given, plan.mutual, plan.pooled)
+            if plan.mutual
+            else Distillation(*given, plan.pooled)
+        )
         #: The float network that the result stands for; another one after a mutual run.
         self.reference = reference
         self.state = TrainingState(plan.to_dict(), training.fingerprint(), 0, {}, {}, {})
@@ -244,3 +254,16 @@ class Finetuner:
         self.state.model, self.state.averaged = copied(model), copied(averaged)
         self.state.optimizer = optimizer.state_dict()
         self.state.save(self.folder)
+
+
+def _begun(recipe: StaticRecipe, plan: FinetunePlan, contract: ModelContract) -> TrainedGraph:
+    """The network of a recipe that a plan goes on with."""
+    first = plan.phases[0].kind
+    if first != "integer":
+        raise InputError(f"a recipe goes on with integer phases, the plan begins with {first}")
+    if recipe.form != plan.form or recipe.contract != contract:
+        raise InputError(
+            "a recipe of another form or size than the plan's; give the options that it was made "
+            f"with: {recipe.form}"
+        )
+    return network_of(recipe)

@@ -12,6 +12,7 @@ from egeunet.model.contract import ModelContract
 from egeunet.model.egeunet import EGEUNet
 from egeunet.quantize.finetune_plan import FinetunePlan, Phase
 from egeunet.quantize.mutual import Pair
+from egeunet.quantize.recipe_file import StaticRecipe
 from egeunet.quantize.static_graph import build_static_graph, static_names
 from egeunet.quantize.static_norms import with_static_norms
 from egeunet.quantize.taps import TappedNetwork
@@ -26,12 +27,14 @@ class Networks:
         plan, reference, contract: of the fine-tuning.
         samples: (B, 3, H, W) float, normalized training images, on which norms are fitted
             and first bounds recorded.
+        start: what the first phase begins with; None = the reference, folded.
     """
 
     plan: FinetunePlan
     reference: EGEUNet
     contract: ModelContract
     samples: Tensor
+    start: TrainedGraph | None = None
 
     def successor(self, phase: Phase, before: nn.Module | None) -> nn.Module:
         """The network that a phase starts with.
@@ -51,7 +54,8 @@ class Networks:
 
     def student(self, phase: Phase, before: nn.Module | None) -> nn.Module:
         """As :meth:`successor`, of the student alone."""
-        model = copy.deepcopy(before) if before is not None else self.fitted()
+        known = before if before is not None else self.start
+        model = copy.deepcopy(known) if known is not None else self.fitted()
         if isinstance(model, TappedNetwork) and phase.kind != "norms":
             model = self.folded(model.model)
         if isinstance(model, TrainedGraph) and phase.kind == "integer" and not model.integer:
@@ -72,5 +76,20 @@ class Networks:
     def folded(self, model: EGEUNet) -> TrainedGraph:
         """The graph of a network with static norms."""
         static = build_static_graph(model.eval(), self.contract, self.plan.form)
-        unit = self.contract.normalization == "unit"
-        return TrainedGraph(static, 1 / 255 if unit else 1.0)
+        return TrainedGraph(static, _input_scale(self.contract))
+
+
+def network_of(recipe: StaticRecipe) -> TrainedGraph:
+    """The network that a recipe was written of, in integer mode.
+
+    Raises:
+        InputError: as :meth:`StaticRecipe.static`.
+    """
+    network = TrainedGraph(recipe.static(), _input_scale(recipe.contract))
+    network.set_bounds(recipe.calibration.ranges)
+    network.integer = True
+    return network
+
+
+def _input_scale(contract: ModelContract) -> float:
+    return 1 / 255 if contract.normalization == "unit" else 1.0

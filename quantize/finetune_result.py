@@ -42,6 +42,8 @@ def finetuned_recipe(
         "plan": finetuner.plan.to_dict(),
         "log": finetuner.state.log,
     }
+    if finetuner.start is not None:
+        details["before"] = finetuner.start.details
     return StaticRecipe(
         constants={value.name: value.data for value in graph.constants() if value.data is not None},
         config=finetuner.networks.reference.config,

@@ -17,8 +17,8 @@ KERNEL_SCALES = ("channel", "tensor", "all-tensor")
 POINTWISE_BITS = (8, 4)
 #: Of zero points of which there shall be few.
 ZERO_POINT_UNIT = 16
-#: A scale a channel costs 4 bytes, half the weights of a 1x1 kernel must be worth more.
-_SMALLEST_FOUR_BIT = 16
+#: Inputs from which on half the weights of a 1x1 kernel are worth more than its scales' bytes.
+SMALLEST_FOUR_BIT = 16
 #: For values that are (nearly) all zero; products of two scales stay normal float32.
 SMALLEST_SCALE = 1e-9
 
@@ -39,12 +39,14 @@ class Kernels:
 
     Attributes:
         graph: in float32.
-        scales, pointwise_bits: see :func:`egeunet.quantize.int8.quantize_int8`.
+        scales, pointwise_bits, four_bit_inputs: see
+            :func:`egeunet.quantize.int8.quantize_int8`.
     """
 
     graph: Graph
     scales: str = "channel"
     pointwise_bits: int = 8
+    four_bit_inputs: int = SMALLEST_FOUR_BIT
 
     def bits(self, node: Node) -> int:
         """8, or 4 for a 1x1 kernel of enough inputs."""
@@ -52,7 +54,7 @@ class Kernels:
         pointwise = node.op == "conv2d" and (height, width) == (1, 1)
         small = self.pointwise_bits == 4 and pointwise
         # Two weights are a byte: an odd number has no half of its own.
-        return 4 if small and inputs >= _SMALLEST_FOUR_BIT and inputs % 2 == 0 else 8
+        return 4 if small and inputs >= self.four_bit_inputs and inputs % 2 == 0 else 8
 
     def axis(self, node: Node) -> int | None:
         """The axis whose channels have scales of their own; None = one scale."""

@@ -19,6 +19,7 @@ from egeunet.quantize.calibration import Calibration
 from egeunet.quantize.grids import (
     KERNEL_SCALES,
     POINTWISE_BITS,
+    SMALLEST_FOUR_BIT,
     Kernels,
     asymmetric,
     require_known,
@@ -43,6 +44,7 @@ def quantize_int8(
     kernel_scales: str = "channel",
     pointwise_bits: int = 8,
     scale_steps: int = 0,
+    four_bit_inputs: int = SMALLEST_FOUR_BIT,
 ) -> Graph:
     """The graph with integer arithmetic throughout.
 
@@ -60,6 +62,7 @@ def quantize_int8(
             fully connected operators, the only ones with fast kernels for them.
         scale_steps: that many scales an octave and 16 zero points, so that many values
             share theirs (bytes); scales of a channel apart. 0 = any.
+        four_bit_inputs: kernels of 4 bits are those with so many inputs or more.
 
     Raises:
         InputError: an unknown choice, or a calibration of another graph.
@@ -75,7 +78,7 @@ def quantize_int8(
             f"calibration of another graph: it lacks {len(lacking)} of the {len(expected)} "
             f"activations and has {len(foreign)} others; calibrate again"
         )
-    kernels = Kernels(graph, kernel_scales, pointwise_bits)
+    kernels = Kernels(graph, kernel_scales, pointwise_bits, four_bit_inputs)
     kept = frozenset(keep_float)
     return _Quantizer(graph, calibration, contract, io, kept, kernels, scale_steps).run()
 
@@ -181,7 +184,8 @@ class _Quantizer:
         )
         scale = (step * quantization.scale).astype(np.float32)
         quantized_bias = np.round(real_bias / (step * quantization.scale)).astype(np.int32)
-        if kernels.scales == "all-tensor":
+        # LiteRT's own FULLY_CONNECTED compares a single scale with the product of the others.
+        if kernels.scales == "all-tensor" and not (bits == 4 and channels == 1):
             scale = np.ones_like(scale)
         if bits == 4:
             kernel = kernel[:, 0, 0]  # (O, I)

@@ -38,16 +38,22 @@ class MutualLoss(Distillation):
     """The student's loss of :class:`Distillation` plus the reference's own.
 
     Args:
-        teacher, images, truth, maps: as :class:`Distillation`; the teacher only gives the scale
-            of the maps.
+        teacher, images, truth, maps, pooled: as :class:`Distillation`; the teacher only gives
+            the scale of the maps.
         mutual: weight of the reference's loss against the student's probabilities; that
             against the ground truth is the one of its training and counts 1.
     """
 
     def __init__(
-        self, teacher: TappedNetwork, images: Tensor, truth: float, maps: float, mutual: float
+        self,
+        teacher: TappedNetwork,
+        images: Tensor,
+        truth: float,
+        maps: float,
+        mutual: float,
+        pooled: float = 0.0,
     ) -> None:
-        super().__init__(teacher, images, truth, maps)
+        super().__init__(teacher, images, truth, maps, pooled)
         self.mutual = mutual
 
     def __call__(self, student: nn.Module, images: Tensor, masks: Tensor) -> Tensor:
@@ -58,5 +64,5 @@ class MutualLoss(Distillation):
         fixed = {place: goal.detach() for place, goal in goals.items()}
         loss = self.against(logits, found, masks, output.logits.detach(), fixed)
         wanted = torch.sigmoid(logits.detach())
-        own = deep_supervision_loss(output, masks)
+        own = deep_supervision_loss(output, masks, self.pooled)
         return loss + own + self.mutual * F.binary_cross_entropy_with_logits(output.logits, wanted)

@@ -164,12 +164,6 @@ def _clipped(graph: Graph) -> set[str]:
 lowering("dilated_conv2d")(LOWERINGS["conv2d"])
 
 
-@lowering("reshape")
-def _reshape(b: SharingBuilder, graph: Graph, node: Node) -> Lowered:
-    shape = np.array(graph.values[node.output].shape, np.int32)
-    return Lowered("RESHAPE", "", 0, [shape], 1, 1)
-
-
 @lowering("transpose")
 def _transpose(b: SharingBuilder, graph: Graph, node: Node) -> Lowered:
     """Rows and columns exchanged."""

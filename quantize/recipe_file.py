@@ -20,7 +20,7 @@ from egeunet.model.egeunet import EGEUNet
 from egeunet.model.errors import InputError
 from egeunet.quantize.calibration import Calibration
 from egeunet.quantize.static_form import StaticForm
-from egeunet.quantize.static_graph import build_static_graph, static_names
+from egeunet.quantize.static_graph import StaticGraph, build_static_graph, static_names
 from egeunet.quantize.static_norms import StaticNorm, replace_module
 
 SCHEMA_VERSION = 1
@@ -49,13 +49,18 @@ class StaticRecipe:
     details: dict[str, Any]
 
     def graph(self) -> Graph:
-        """The float graph with the trained constants.
+        """The float graph with the trained constants; raises as :meth:`static`."""
+        return self.static().graph
+
+    def static(self) -> StaticGraph:
+        """The float graph with the trained constants, and its places.
 
         Raises:
             InputError: made by another version of this package, or constants are missing,
                 unknown, misshapen or not finite.
         """
-        graph = empty_graph(self.config, self.contract, self.form)
+        static = empty_static_graph(self.config, self.contract, self.form)
+        graph = static.graph
         if graph.structure_sha256() != self.calibration.graph_sha256:
             raise InputError(
                 "a recipe of another version of egeunet-mobile, whose graph differs; "
@@ -77,7 +82,7 @@ class StaticRecipe:
                     f"constant {name} must be finite of shape {value.shape}, got {data.shape}"
                 )
             values[name] = replace(value, data=data.astype(np.float32))
-        return Graph(graph.input, graph.output, graph.nodes, values)
+        return replace(static, graph=Graph(graph.input, graph.output, graph.nodes, values))
 
     def save(self, path: Path) -> None:
         """Write ``path`` (.safetensors), whole or not at all."""
@@ -125,10 +130,12 @@ class StaticRecipe:
             raise InputError(f"{path}: not a recipe of egeunet-quantize ({reason})") from error
 
 
-def empty_graph(config: EGEUNetConfig, contract: ModelContract, form: StaticForm) -> Graph:
+def empty_static_graph(
+    config: EGEUNetConfig, contract: ModelContract, form: StaticForm
+) -> StaticGraph:
     """The graph of a network of that configuration and form; its constants say nothing."""
     model = EGEUNet(config).eval()
     for name in static_names(model, form):
         channels = len(model.get_parameter(f"{name}.weight"))
         replace_module(model, name, StaticNorm(channels).eval())
-    return build_static_graph(model, contract, form).graph
+    return build_static_graph(model, contract, form)

@@ -66,6 +66,7 @@ def static_int8(recipe: StaticRecipe, source: Source, request: ExportRequest) ->
         float_outputs(graph) if tflite else onnx_float_outputs(graph, trained=True),
         kernel_scales=form.kernel_scales,
         pointwise_bits=form.pointwise_bits,
+        four_bit_inputs=form.four_bit_inputs,
         scale_steps=form.scale_steps,
     )
     details = {

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from egeunet.export.graph import Graph, Node
 
 #: Operators that only move or pick values: their output has their inputs' scale.
-SAME_SCALE = ("slice", "max_pool", "resize", "concat", "maximum", "relu")
+SAME_SCALE = ("slice", "max_pool", "reshape", "resize", "concat", "maximum", "relu")
 
 
 def scale_roots(graph: Graph) -> Callable[[str], str]:
@@ -31,13 +31,15 @@ def scale_roots(graph: Graph) -> Callable[[str], str]:
 
 def tied_inputs(node: Node) -> tuple[str, ...]:
     """The inputs that have the scale of the node's output."""
-    return tuple(node.inputs) if node.op in SAME_SCALE else ()
+    tied = node.op in SAME_SCALE and not in_group_norm(node)  # where there are none
+    return tuple(node.inputs) if tied else ()
 
 
 def stays_float(node: Node) -> bool:
     """Whether a node computes in float32 in an integer file: dynamic GroupNorms and RSQRT
-    (docs/decisions.md, 5), and MAXIMUM, of which XNNPACK has no integer kernel."""
-    return node.op in ("rsqrt", "maximum") or in_group_norm(node)
+    (docs/decisions.md, 5), and MAXIMUM and GELU, of which XNNPACK has no integer kernel. (A
+    DEQUANTIZE, one operator of one input and a QUANTIZE it makes a table of 256 bytes.)"""
+    return node.op in ("rsqrt", "gelu", "maximum") or in_group_norm(node)
 
 
 def in_group_norm(node: Node) -> bool:

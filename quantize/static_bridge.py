@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from egeunet.export.deploy import as_array, convolution_arrays
+from egeunet.export.lean_bridge import layer_norm
 from egeunet.model.layers import GAB
 from egeunet.quantize.static_norms import StaticNorm
 
@@ -32,6 +33,8 @@ class StaticBridge:
         kernels, biases, dilations: depthwise (1, 3, 3, G) and (G,) of the four groups, whose
             channels are those of the deep map, of the skip map, and the mask.
         tail: 4 G -> outputs.
+        eps: of the norm between kernels and tail, which is then a division by the root of the
+            mean square of the 4 G channels; None = it is static and part of the tail.
     """
 
     deep: Affine
@@ -40,6 +43,7 @@ class StaticBridge:
     biases: tuple[Array, ...]
     dilations: tuple[int, ...]
     tail: Affine
+    eps: float | None = None
 
     def behind(self, head: Array) -> StaticBridge:
         """The same, followed by a matrix (outputs, C)."""
@@ -48,7 +52,11 @@ class StaticBridge:
 
 
 def static_bridge(module: GAB, mask: nn.Conv2d | None) -> StaticBridge:
-    """Fold the five norms of a GAB; ``mask`` makes its guiding logits."""
+    """Fold the five norms of a GAB, or all but the last; ``mask`` makes its guiding logits.
+
+    A dynamic last one has means near zero (at most a thirtieth of its variances, measured), so
+    that its variance may as well be the mean square.
+    """
     weight, bias, _ = convolution_arrays(module.pre_project)
     weight, run = weight[:, 0, 0, :], len(bias) // len(module.groups)
     guide = None
@@ -66,9 +74,14 @@ def static_bridge(module: GAB, mask: nn.Conv2d | None) -> StaticBridge:
         factors[:, -1] = usual / deviations[:, -1].mean()
         guide = guide[0] * factors[0, -1], guide[1] * factors[0, -1]
 
-    tail_norm, tail_conv = _static(module.tail_conv[0]), module.tail_conv[1]
+    tail_norm, tail_conv = module.tail_conv
     tail_weight, tail_bias, _ = convolution_arrays(tail_conv)
-    tail_scale, tail_offset = map(as_array, tail_norm.scale_and_offset())
+    matrix, eps = tail_weight[:, 0, 0, :], None
+    if isinstance(tail_norm, StaticNorm):
+        tail_scale, tail_offset = map(as_array, tail_norm.scale_and_offset())
+    else:
+        norm = layer_norm(tail_norm)
+        tail_scale, tail_offset, eps = np.ones_like(matrix[0]), as_array(norm.bias), norm.eps
     kernels, biases = [], []
     dilations = []
     for branch, norm, factor, after in zip(
@@ -80,14 +93,18 @@ def static_bridge(module: GAB, mask: nn.Conv2d | None) -> StaticBridge:
         scale, offset = map(as_array, norm.scale_and_offset())
         kernels.append(kernel * (scale / factor * after))
         biases.append((kernel_bias + offset * kernel.sum((0, 1, 2))) * after)
-    matrix = tail_weight[:, 0, 0, :]
+    constant = tail_bias + matrix @ tail_offset
+    if eps is not None:  # gamma, and the centring: constant channels give nothing
+        matrix = matrix * as_array(layer_norm(tail_norm).weight)
+        matrix = matrix - matrix.mean(1, keepdims=True)
     return StaticBridge(
         deep=(weight * lift[:, None], bias * lift),
         guide=guide,
         kernels=tuple(kernels),
         biases=tuple(biases),
         dilations=tuple(dilations),
-        tail=(matrix, tail_bias + matrix @ tail_offset),
+        tail=(matrix, constant),
+        eps=eps,
     )
 
 

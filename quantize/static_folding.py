@@ -19,19 +19,26 @@ _SMALLEST_SCALE = 1e-3
 
 
 def is_static(module: nn.Module) -> bool:
-    """Whether all norms of a GHPA or GAB are static.
+    """Whether all norms of a GHPA or GAB are static, of the latter all but perhaps the last.
 
     Raises:
         InputError: a GAB some of whose norms are.
     """
-    norms = [m for m in module.modules() if isinstance(m, ChannelLayerNorm | StaticNorm)]
-    static = [isinstance(norm, StaticNorm) for norm in norms]
-    if isinstance(module, GAB) and any(static) and not all(static):
-        raise InputError(
-            f"{sum(static)} of a GAB's {len(static)} norms are static; its deploy form takes "
-            "all or none"
-        )
-    return all(static)
+    named = dict(module.named_modules())
+    static = {
+        name: isinstance(part, StaticNorm)
+        for name, part in named.items()
+        if isinstance(part, ChannelLayerNorm | StaticNorm)
+    }
+    if isinstance(module, GAB):
+        last = static.pop("tail_conv.0")
+        some = set(static.values()) == {False, True}
+        if some or (last and not any(static.values())):
+            raise InputError(
+                f"{sum(static.values()) + last} of a GAB's {len(static) + 1} norms are static; "
+                "its deploy form takes all, all but the last, or none"
+            )
+    return all(static.values())
 
 
 def scale_and_centre(norm: StaticNorm) -> tuple[Array, Array]:

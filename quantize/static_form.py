@@ -1,9 +1,10 @@
 """Choices of the static graph, and the builder for the one that concerns GELU.
 
-No runtime for phones has an int8 kernel of GELU but LiteRT's own table, which is fast, but
-outside of XNNPACK: each GELU ends one of its partitions. x * sigmoid(1.702 x) (Hendrycks and
-Gimpel, arXiv:1606.08415, section 2) differs by 0.02 at most and runs within. The factor costs
-nothing: all maps are 1.702 times what they would be, which is a matter of biases.
+No runtime for phones has an int8 kernel of GELU but LiteRT's own, outside of XNNPACK, each the
+end of one of its partitions. DEQUANTIZE, GELU and QUANTIZE stay within; on x86-64 they become a
+table. x * sigmoid(1.702 x) (Hendrycks and Gimpel, arXiv:1606.08415, section 2) is two operators
+and differs by 0.02 at most. The factor costs nothing: all maps are 1.702 times what they would
+be, which is a matter of biases.
 """
 
 from __future__ import annotations
@@ -14,7 +15,12 @@ from typing import Any
 from egeunet.export.graph import Array, GraphBuilder
 from egeunet.export.request import OPTIMIZATIONS
 from egeunet.model.errors import InputError
-from egeunet.quantize.grids import KERNEL_SCALES, POINTWISE_BITS, require_known
+from egeunet.quantize.grids import (
+    KERNEL_SCALES,
+    POINTWISE_BITS,
+    SMALLEST_FOUR_BIT,
+    require_known,
+)
 
 GELUS = ("table", "sigmoid", "relu")
 _FACTOR = 1.702
@@ -31,15 +37,20 @@ class StaticForm:
         summed_bridges: levels whose GAB works on one sum of its inputs as well, with the whole
             decoder map in place of the mask, but with slices and depthwise convolutions.
         kernel_scales: see :func:`egeunet.quantize.int8.quantize_int8`.
-        gelu: ``table``, an operator of its own; ``sigmoid``, two operators of XNNPACK's; or
-            ``relu`` instead, no operator at all (a convolution does it), another function.
+        gelu: ``table``, GELU itself in float between integers, three operators; ``sigmoid``, two;
+            or ``relu`` instead, no operator at all (a convolution does it), another function.
         dynamic_norms: names of norms, or of modules with norms, that stay as they are.
-        pointwise_bits, scale_steps: see :func:`egeunet.quantize.int8.quantize_int8`.
+        pointwise_bits, four_bit_inputs, scale_steps: see
+            :func:`egeunet.quantize.int8.quantize_int8`.
         halved_bridge: GAB1, dense, computes what has a dilation above one on its pooled map, and
             takes the last decoder map before its resize (which commutes with 1x1 convolutions).
         brief_norms: dynamic norms in the fewest operators: the encoder's GroupNorms have their
-            statistics from the pooled map, and the offset of a GHPA's second LayerNorm is a bias
-            behind the next convolution. (A static first one has no offset at all.)
+            statistics from the pooled map; a GHPA's second LayerNorm and a GAB's last divide by
+            the root of the mean square (Zhang & Sennrich, arXiv:1910.07467), and the former's
+            offset is a bias behind the next convolution. (A static first one has none at all.)
+        rectified_bridges: levels whose GAB takes only the positive part of what it makes of the
+            deep map and of the mask, or of their sum with the skip map, which has next to no
+            other. That is free, and more like the reference than a linear GAB.
         optimize: ``speed``, or ``size``: no operator and no constant for speed alone.
     """
 
@@ -54,22 +65,27 @@ class StaticForm:
     summed_bridges: tuple[int, ...] = ()
     halved_bridge: bool = False
     brief_norms: bool = False
+    rectified_bridges: tuple[int, ...] = ()
+    four_bit_inputs: int = SMALLEST_FOUR_BIT
 
     def __post_init__(self) -> None:
-        for name in ("dense_bridges", "summed_bridges", "dynamic_norms"):
+        bridges = ("dense_bridges", "summed_bridges", "rectified_bridges")
+        for name in (*bridges, "dynamic_norms"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        for name in ("dense_bridges", "summed_bridges"):
+        for name in bridges:
             if not set(getattr(self, name)) <= {1, 2, 3, 4, 5}:
                 raise InputError(f"{name} must be levels 1 to 5, got {getattr(self, name)}")
         require_known("kernel_scales", self.kernel_scales, KERNEL_SCALES)
         require_known("pointwise_bits", self.pointwise_bits, POINTWISE_BITS)
         require_known("gelu", self.gelu, GELUS)
         require_known("optimize", self.optimize, OPTIMIZATIONS)
-        if self.halved_bridge and (1 not in self.dense_bridges or self.gelu != "relu"):
+        if self.halved_bridge and (1 not in self.dense_bridges or self.gelu == "sigmoid"):
             raise InputError(
                 f"halved_bridge needs 1 among dense_bridges, got {self.dense_bridges}, and gelu "
-                f"'relu', got {self.gelu!r}"
+                f"'relu' or 'table', got {self.gelu!r}"
             )
+        if not 1 <= self.four_bit_inputs <= 1024:
+            raise InputError(f"four_bit_inputs must lie in 1..1024, got {self.four_bit_inputs}")
         if not 0 <= self.scale_steps <= 64:
             raise InputError(f"scale_steps must lie in 0..64, got {self.scale_steps}")
 

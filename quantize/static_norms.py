@@ -80,18 +80,6 @@ def is_dynamic(module: nn.Module) -> bool:
     return isinstance(module, ChannelLayerNorm | nn.GroupNorm)
 
 
-def norm_groups(model: EGEUNet) -> dict[str, tuple[str, ...]]:
-    """Sets of norms worth asking about: by kind, by stage, and all."""
-    names = norm_names(model)
-    layer = tuple(name for name in names if not name[1:].startswith("bn"))
-    groups = {"LayerNorms": layer, "GroupNorms": tuple(n for n in names if n not in layer)}
-    for name in names:
-        part = name.partition(".")[0]
-        owner = part.replace("ebn", "encoder").replace("dbn", "decoder")
-        groups[owner] = (*groups.get(owner, ()), name)
-    return {**groups, "all": names}
-
-
 @torch.inference_mode()
 def norm_outputs(model: EGEUNet, names: Iterable[str], images: Tensor) -> dict[str, Tensor]:
     """What each named norm gives for normalized images (B, 3, H, W) float."""

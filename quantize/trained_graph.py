@@ -34,7 +34,7 @@ from egeunet.quantize.scale_ties import (
 from egeunet.quantize.static_graph import StaticGraph
 
 #: Operators of SAME_SCALE whose output lies on the grid of their inputs without rounding.
-_ON_GRID = ("slice", "max_pool", "concat", "maximum", "relu")
+_ON_GRID = ("slice", "max_pool", "reshape", "concat", "maximum", "relu")
 #: Its root's inverse is beyond every int8 range, as infinity is in the file.
 _SMALLEST_VARIANCE = 1e-8
 
@@ -91,6 +91,8 @@ class TrainedGraph(nn.Module):
         values = {graph.input: x}
         for node in graph.nodes:
             if node.output == graph.output:  # the logits are what losses take
+                (name,) = node.inputs
+                values[name] = self._input(name, node, values, bounds)
                 break
             inputs = [self._input(name, node, values, bounds) for name in node.inputs]
             output = _compute(node, inputs)
@@ -259,7 +261,7 @@ def _of_norms(graph: Graph) -> set[str]:
 def _kernels_of(static: StaticGraph) -> dict[str, tuple[int | None, int]]:
     """Name of a kernel -> axis of its scales, largest integer."""
     form, graph = static.form, static.graph
-    kernels = Kernels(graph, form.kernel_scales, form.pointwise_bits)
+    kernels = Kernels(graph, form.kernel_scales, form.pointwise_bits, form.four_bit_inputs)
     convolutions = [n for n in graph.nodes if n.op in ("conv2d", "depthwise_conv2d")]
     return {n.inputs[1]: (kernels.axis(n), kernels.levels(n)) for n in convolutions}
 

@@ -139,6 +139,14 @@ def split(b: OnnxBuilder, nodes: list[Node]) -> list[str]:
     return b.add_many("Split", [x, b.constant(np.array(counts))], len(counts), axis=1)
 
 
+@lowering("reshape")
+def _reshape(b: OnnxBuilder, node: Node) -> str:
+    last = b.add("Transpose", [b.operand(node.inputs[0])], perm=[0, 2, 3, 1])
+    shape = np.array([0, *node.attributes["to"][1:]])  # 0 keeps the batch's length
+    moved = b.add("Reshape", [last, b.constant(shape)])
+    return b.add("Transpose", [moved], perm=[0, 3, 1, 2])
+
+
 @lowering("mean")
 def _mean(b: OnnxBuilder, node: Node) -> str:
     axes = sorted(_NCHW_AXIS[axis] for axis in node.attributes["axes"])

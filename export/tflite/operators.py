@@ -128,6 +128,12 @@ def _mean(b: SharingBuilder, graph: Graph, node: Node) -> Lowered:
     return Lowered("MEAN", "ReducerOptions", b.table("ReducerOptions", KeepDims=True), [axes])
 
 
+@lowering("reshape")
+def _reshape(b: SharingBuilder, graph: Graph, node: Node) -> Lowered:
+    shape = np.array(graph.values[node.output].shape, np.int32)
+    return Lowered("RESHAPE", "", 0, [shape], 1, 1)
+
+
 @lowering("resize")
 def _resize(b: SharingBuilder, graph: Graph, node: Node) -> Lowered:
     size = np.array([node.attributes["height"], node.attributes["width"]], np.int32)

@@ -74,6 +74,17 @@ def test_the_recipe_is_exported(out: Path, run_command: Run, tmp_path: Path) -> 
     assert not (tmp_path / "b" / "egeunet_int8.tflite").exists()
 
 
+def test_a_recipe_is_gone_on_with(out: Path, data: Path, run_command: Run, tmp_path: Path) -> None:
+    path, phases = tmp_path / "last.safetensors", ("--phases", "integer:1:1e-5")
+    how = ("finetune", "--data", data, "--out", path, *HOW, *phases)
+    done = run_command(NAME, *how, "--from", out)
+    assert done.returncode == 0, done.stderr
+    assert path.is_file()
+    other = run_command(NAME, *how[:4], tmp_path / "b.safetensors", *how[5:], "--from", data)
+    assert other.returncode == 2
+    assert "not a recipe of egeunet-quantize" in other.stderr
+
+
 def test_a_run_is_not_overwritten(out: Path, data: Path, run_command: Run) -> None:
     done = run_command(NAME, "finetune", "--data", data, "--out", out, *HOW, *SHORT)
     assert done.returncode == 2

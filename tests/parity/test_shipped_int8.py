@@ -46,7 +46,9 @@ def test_the_target_takes_it_and_says_how_close_it_came(weights: Path, tmp_path:
 
 
 def test_named_recipes_are_what_they_say(exported: Export) -> None:
-    assert exported("tflite", "int8-mixed").report["details"]["norms"] == "exact"
+    exact = exported("tflite", "int8-mixed")
+    assert exact.report["details"]["norms"] == "exact"
+    assert partitions(exact.path) == 1
     names = ("int8-static", "int8-mixed", "int8-dynamic", "float32")
     sizes = [exported("tflite", name).report["bytes"] for name in names]
     assert sizes == sorted(sizes)

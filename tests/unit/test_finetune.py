@@ -25,8 +25,10 @@ from egeunet.model.pictures import Pictures
 from egeunet.quantize import cli_finetune
 from egeunet.quantize.cli_quantize import parser
 from egeunet.quantize.finetune import Finetuner
+from egeunet.quantize.finetune_networks import network_of
 from egeunet.quantize.finetune_plan import PLANS, FinetunePlan, Phase
 from egeunet.quantize.finetune_result import finetuned_recipe
+from egeunet.quantize.finetune_validation import Validation
 from egeunet.quantize.recipe_file import StaticRecipe
 from egeunet.quantize.recipe_precision import int8_from_recipe
 from egeunet.quantize.static_form import StaticForm
@@ -163,6 +165,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
         (lambda: FinetunePlan(batch=0), "batch >= 1"),
         (lambda: FinetunePlan(synthetic=-1), "synthetic must lie in 0..10000, got -1"),
         (lambda: FinetunePlan(repeats=0), "repeats must be >= 1, got 0"),
+        (lambda: FinetunePlan(pooled=2), "pooled must lie in 0..1, got 2"),
         (lambda: FinetunePlan(truth=-1), "truth must lie in 0..100, got -1"),
         (lambda: FinetunePlan(ema=1.5), "ema"),
         (lambda: Phase.parse("norms:2"), "KIND:EPOCHS:RATE, got 'norms:2'"),
@@ -184,6 +187,52 @@ def test_the_shipped_plan_shows_late_images_more_often() -> None:
 
 def test_phases_are_parsed() -> None:
     assert Phase.parse("integer:12:2e-4") == Phase("integer", 12, 2e-4)
+
+
+# Going on with a recipe
+
+INTEGER = replace(PLAN, phases=(Phase("integer", 1, 1e-12),))
+
+
+def test_a_recipe_s_network_is_what_the_run_ended_with(finished: StaticRecipe) -> None:
+    network = network_of(finished)
+    assert network.integer
+    with torch.no_grad():
+        measured = Validation(MODEL, CONTRACT, VALIDATION)(network)
+    assert measured.mask_iou == pytest.approx(finished.details["mask_iou"], abs=1e-3)
+    again = network.calibration_ranges()
+    assert again == {
+        name: pytest.approx(bounds, rel=1e-5, abs=1e-9)
+        for name, bounds in finished.calibration.ranges.items()
+    }
+
+
+def test_a_run_goes_on_with_a_recipe(finished: StaticRecipe, tmp_path: Path) -> None:
+    """At a rate of nothing it ends where it began, which is not at the folded reference."""
+    recipe = recipe_of(finetuner(tmp_path / "a", INTEGER, start=finished))
+    fresh = recipe_of(finetuner(tmp_path / "b", INTEGER))
+    assert recipe.details["before"] == finished.details
+    assert "before" not in fresh.details
+    for name, data in finished.constants.items():
+        assert np.allclose(recipe.constants[name], data, atol=1e-3), name
+    assert any(
+        not np.allclose(fresh.constants[name], data, atol=1e-3)
+        for name, data in finished.constants.items()
+    )
+
+
+@pytest.mark.parametrize(
+    ("plan", "message"),
+    [
+        (PLAN, "goes on with integer phases, the plan begins with norms"),
+        (replace(INTEGER, form=StaticForm((1, 2))), "a recipe of another form or size"),
+    ],
+)
+def test_what_does_not_go_on_with_a_recipe(
+    plan: FinetunePlan, message: str, finished: StaticRecipe, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=message):
+        finetuner(tmp_path, plan, start=finished)
 
 
 # The recipe as a file

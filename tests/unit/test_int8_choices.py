@@ -80,6 +80,7 @@ def test_which_kernels_have_four_bits(shape: tuple[int, ...], bits: int) -> None
     graph = b.finish(b.conv2d(b.input, random(*shape), random(shape[0])))
     assert Kernels(graph, "all-tensor", 4).bits(graph.nodes[0]) == bits
     assert Kernels(graph, "all-tensor", 8).bits(graph.nodes[0]) == 8
+    assert Kernels(graph, "all-tensor", 4, shape[3] + 1).bits(graph.nodes[0]) == 8
 
 
 @pytest.mark.parametrize("kernel_scales", KERNEL_SCALES)

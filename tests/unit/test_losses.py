@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -44,6 +45,29 @@ def test_bce_dice_is_the_loop_over_pixels(seed: int, channels: int, soft: bool) 
     logits, target = random_case(seed, channels, soft)
     wanted = naive_bce_dice(logits.numpy(), target.numpy())
     assert bce_dice(logits, target).item() == pytest.approx(wanted, abs=1e-12)
+
+
+def test_pooled_dice_is_that_of_one_large_image() -> None:
+    logits, target = random_case(1)
+    whole = bce_dice(logits.reshape(1, 1, -1, 5), target.reshape(1, 1, -1, 5))
+    assert bce_dice(logits, target, 1.0).item() == pytest.approx(whole.item(), abs=1e-12)
+    halves = (bce_dice(logits, target) + whole) / 2
+    assert bce_dice(logits, target, 0.5).item() == pytest.approx(halves.item(), abs=1e-12)
+
+
+def test_a_missed_large_lesion_counts_more_in_pooled_dice() -> None:
+    masks = torch.zeros(2, 1, 8, 8)
+    masks[0, :, :6], masks[1, :, :1] = 1, 1  # a large and a small lesion
+
+    def loss(missed: int, pooled: float) -> float:
+        """1 - Dice of masks of which one is not found at all."""
+        logits = 20 * masks - 10
+        logits[missed] = -10
+        entropy = F.binary_cross_entropy_with_logits(logits, masks)
+        return float(bce_dice(logits, masks, pooled) - entropy)
+
+    assert loss(0, pooled=0.0) == pytest.approx(loss(1, pooled=0.0), abs=0.05)
+    assert loss(0, pooled=1.0) > 0.7 and loss(1, pooled=1.0) < 0.1
 
 
 def test_side_maps_count_a_tenth_more_each() -> None:

@@ -35,8 +35,7 @@ from egeunet.quantize.onnx_floats import onnx_float_outputs
 from egeunet.quantize.scale_ties import float_outputs
 from egeunet.quantize.simulation import simulate
 from egeunet.quantize.static_form import StaticForm
-from egeunet.quantize.static_graph import build_static_graph
-from egeunet.quantize.static_norms import norm_names
+from egeunet.quantize.static_graph import build_static_graph, static_names
 
 _PATH = Path(__file__).parents[1] / "static_models.py"
 _SPEC = importlib.util.spec_from_file_location("static_models", _PATH)
@@ -229,12 +228,19 @@ def test_relu_in_the_place_of_gelu() -> None:
         assert np.abs(got - expected).mean() <= 1 / 256
 
 
-def test_dynamic_norms_beside_static_ones() -> None:
+@pytest.mark.parametrize(
+    ("dynamic", "brief"),
+    [
+        (("ebn1", "encoder4.0.norm1", "dbn4"), False),
+        (("ebn1", "encoder4.0.norm1", "dbn4"), True),
+        (("ebn4", "encoder4", "GAB4.tail_conv.0", "dbn1", "dbn4"), True),
+    ],
+    ids=str,
+)
+def test_dynamic_norms_beside_static_ones(dynamic: tuple[str, ...], brief: bool) -> None:
     contract = ModelContract(64, 64)
-    dynamic = ("ebn1", "encoder4.0.norm1", "dbn4")
-    names = norm_names(static_models.random_network())
-    model = static_models.static_network(static=tuple(n for n in names if n not in dynamic))
-    form = StaticForm(gelu="table", dynamic_norms=dynamic)
+    form = StaticForm(gelu="table", dynamic_norms=dynamic, brief_norms=brief)
+    model = static_models.static_network(static=static_names(static_models.random_network(), form))
     graph = build_static_graph(model, contract, form).graph
     kept = onnx_float_outputs(graph, trained=True)
     integers = quantize_int8(graph, recorded(graph, contract), contract, "uint8", kept)

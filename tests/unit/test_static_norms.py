@@ -1,4 +1,4 @@
-"""Static norms: what is fitted, in which order, and what the ranking says."""
+"""Static norms: what is fitted, and in which order."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from egeunet.model.errors import InputError
-from egeunet.quantize.norm_ranking import NormDamage, rank_norms, table
 from egeunet.quantize.static_norms import (
     StaticNorm,
-    norm_groups,
     norm_names,
     norm_outputs,
     with_static_norms,
@@ -36,16 +34,6 @@ def test_there_are_47_norms_in_the_order_of_the_forward_pass() -> None:
     assert names[-1] == "GAB1.tail_conv.0"
     assert names.index("encoder4.0.norm1") < names.index("encoder4.0.norm2") < names.index("ebn4")
     assert names.index("GAB5.g3.0") < names.index("GAB5.tail_conv.0") < names.index("dbn2")
-
-
-def test_groups_cover_every_norm_by_kind_and_by_stage() -> None:
-    groups = norm_groups(MODEL)
-    kinds = groups.pop("LayerNorms"), groups.pop("GroupNorms")
-    assert [len(kind) for kind in kinds] == [37, 10]
-    everything = groups.pop("all")
-    assert sorted(kinds[0] + kinds[1]) == sorted(everything)
-    assert sorted(name for names in groups.values() for name in names) == sorted(everything)
-    assert groups["encoder4"] == ("encoder4.0.norm1", "encoder4.0.norm2", "ebn4")
 
 
 def test_an_affine_target_is_met_exactly_and_a_flat_channel_gets_no_scale() -> None:
@@ -107,21 +95,3 @@ def test_no_norm_is_named_leaves_the_function_as_it_is() -> None:
 def test_what_cannot_be_fitted_is_refused(names: tuple[str], count: int, message: str) -> None:
     with pytest.raises(InputError, match=message):
         with_static_norms(MODEL, names, IMAGES[:count])
-
-
-def test_the_ranking_measures_against_the_reference_and_sorts() -> None:
-    MODEL.final.bias.data -= MODEL(IMAGES).logits.median()  # half of all pixels are lesion
-    seen: list[NormDamage] = []
-    groups = {"nothing": (), "one": ("GAB1.g0.0",), "all": norm_names(MODEL)}
-    rows = rank_norms(MODEL, IMAGES[:2], IMAGES[2:], groups, seen.append)
-    assert [row.what for row in seen] == ["nothing", "one", "all"]
-    assert rows[0] == NormDamage("nothing", 0, 1.0)
-    assert [row.mask_iou for row in rows] == sorted((r.mask_iou for r in seen), reverse=True)
-    assert min(row.mask_iou for row in rows) < 1
-    assert table(rows).splitlines()[2] == "| nothing | 0 | 1.0000 |"
-    assert rows[0].to_dict() == {"what": "nothing", "norms": 0, "mask_iou": 1.0}
-
-
-def test_a_ranking_on_no_image_is_refused() -> None:
-    with pytest.raises(InputError, match="at least one image"):
-        rank_norms(MODEL, IMAGES, IMAGES[:0], {"nothing": ()})

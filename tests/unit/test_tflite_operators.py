@@ -69,6 +69,7 @@ def _two(op: str) -> Case:
 #: What the network needs beyond the operators that all emitters are tested on.
 CASES: dict[str, Case] = {
     **single.CASES, **single.DISSOLVED,
+    "reshape": ((1, 2, 3, 8), lambda b: b.reshape(b.input, (1, 6, 4, 2))),
     "conv 1x1, one channel out": ((1, 3, 5, 7), single._conv(1, 1)),
     "conv 3x3, odd channels": ((1, 5, 4, 7), single._conv(9, 3)),
     "conv 1x1 of one pixel": ((1, 1, 1, 8), single._conv(4, 1)),

@@ -17,6 +17,7 @@ from egeunet.export.graph import Graph, GraphBuilder
 from egeunet.export.tflite.emit import emit_tflite
 from egeunet.model import EGEUNet, ModelContract, load_weights
 from egeunet.quantize.calibration import Calibration
+from egeunet.quantize.finetune_plan import PLANS
 from egeunet.quantize.int8 import quantize_int8
 from egeunet.quantize.packed import pack
 from egeunet.quantize.static_form import StaticForm
@@ -41,6 +42,7 @@ Build = Callable[[GraphBuilder], str]
 
 CONTRACT = ModelContract(static_models.SIZE, static_models.SIZE)
 RELU = StaticForm((1,), "all-tensor", "relu", scale_steps=4)
+FINETUNED = PLANS["isic2017"].form
 SMALL = StaticForm((1,), "all-tensor", "relu", (), 4, 2, "size")
 IMAGES = static_models.images(3)
 
@@ -71,7 +73,7 @@ def quantized(network: TrainedGraph) -> Graph:
     calibration = Calibration(network.calibration_ranges(), "", 3, "", 64, 64)
     graph, form = network.trained(), network.static.form
     kept = [node.output for node in graph.nodes if stays_float(node)]
-    how = form.kernel_scales, form.pointwise_bits, form.scale_steps
+    how = form.kernel_scales, form.pointwise_bits, form.scale_steps, form.four_bit_inputs
     return quantize_int8(graph, calibration, CONTRACT, "uint8", kept, *how)
 
 
@@ -112,6 +114,10 @@ def test_integer_mode_is_what_litert_computes(fitted: EGEUNet, form: StaticForm)
     [
         StaticForm(gelu="table", dynamic_norms=("ebn1",)),
         replace(RELU, dynamic_norms=("ebn1", "dbn4", "encoder4.0.norm1")),
+        replace(
+            FINETUNED,
+            dynamic_norms=("ebn1", "dbn4", "encoder4", "GAB4.tail_conv.0"),
+        ),
     ],
     ids=str,
 )

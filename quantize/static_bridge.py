@@ -74,18 +74,11 @@ def static_bridge(module: GAB, mask: nn.Conv2d | None) -> StaticBridge:
         factors[:, -1] = usual / deviations[:, -1].mean()
         guide = guide[0] * factors[0, -1], guide[1] * factors[0, -1]
 
-    tail_norm, tail_conv = module.tail_conv
-    tail_weight, tail_bias, _ = convolution_arrays(tail_conv)
-    matrix, eps = tail_weight[:, 0, 0, :], None
-    if isinstance(tail_norm, StaticNorm):
-        tail_scale, tail_offset = map(as_array, tail_norm.scale_and_offset())
-    else:
-        norm = layer_norm(tail_norm)
-        tail_scale, tail_offset, eps = np.ones_like(matrix[0]), as_array(norm.bias), norm.eps
+    after_norm, tail, eps = _tail(module)
     kernels, biases = [], []
     dilations = []
     for branch, norm, factor, after in zip(
-        module.groups, norms, factors, np.split(tail_scale, len(norms)), strict=True
+        module.groups, norms, factors, np.split(after_norm, len(norms)), strict=True
     ):
         kernel, kernel_bias, dilation = convolution_arrays(branch[1])
         assert dilation is not None
@@ -93,19 +86,31 @@ def static_bridge(module: GAB, mask: nn.Conv2d | None) -> StaticBridge:
         scale, offset = map(as_array, norm.scale_and_offset())
         kernels.append(kernel * (scale / factor * after))
         biases.append((kernel_bias + offset * kernel.sum((0, 1, 2))) * after)
-    constant = tail_bias + matrix @ tail_offset
-    if eps is not None:  # gamma, and the centring: constant channels give nothing
-        matrix = matrix * as_array(layer_norm(tail_norm).weight)
-        matrix = matrix - matrix.mean(1, keepdims=True)
     return StaticBridge(
         deep=(weight * lift[:, None], bias * lift),
         guide=guide,
         kernels=tuple(kernels),
         biases=tuple(biases),
         dilations=tuple(dilations),
-        tail=(matrix, constant),
+        tail=tail,
         eps=eps,
     )
+
+
+def _tail(module: GAB) -> tuple[Array, Affine, float | None]:
+    """Of the last norm and the 1x1 convolution behind it: what the channels before are scaled
+    by, the affine behind, and the epsilon of a dynamic norm between them."""
+    last = module.tail_conv[0]
+    weight, bias, _ = convolution_arrays(module.tail_conv[1])
+    matrix = weight[:, 0, 0, :]
+    if isinstance(last, StaticNorm):
+        scale, offset = map(as_array, last.scale_and_offset())
+        return scale, (matrix, bias + matrix @ offset), None
+    norm = layer_norm(last)
+    # Gamma, and the centring: channels that are all alike give nothing.
+    scaled = matrix * as_array(norm.weight)
+    centred = scaled - scaled.mean(1, keepdims=True)
+    return np.ones_like(matrix[0]), (centred, bias + matrix @ as_array(norm.bias)), norm.eps
 
 
 def _deviation(norm: StaticNorm) -> Array:

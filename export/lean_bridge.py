@@ -154,13 +154,17 @@ class LeanBridge(Translator):
         """
         b, channels = self.b, len(gamma)
         real = np.ones(channels, np.float32) if real is None else real
-        gather, floor = mean_kernel(real, groups), np.full(groups, eps, np.float32)
-        deviation = b.elementwise("rsqrt", b.conv2d(b.mul(centred, centred), gather, floor))
+        deviation = self.inverse_root(centred, mean_kernel(real, groups), eps)
         if groups == 1:
             normed = b.mul(centred, deviation)
             return normed if (gamma == 1).all() else b.mul(normed, b.constant(gamma))
         spread = spread_groups(channels, groups) * gamma.reshape(-1, 1, 1, 1)
         return b.mul(centred, b.conv2d(deviation, spread, np.zeros(channels, np.float32)))
+
+    def inverse_root(self, x: str, kernel: Array, eps: float) -> str:
+        """1 / sqrt(kernel x^2 + eps) for a 1x1 kernel (outputs, 1, 1, C)."""
+        b, floor = self.b, np.full(len(kernel), eps, np.float32)
+        return b.elementwise("rsqrt", b.conv2d(b.mul(x, x), kernel, floor))
 
     def joined(self, module: GAB, deep: str, skip: str, x: str, mask: nn.Conv2d | None) -> str:
         """The inputs of the four group LayerNorms side by side, by concatenation: one per

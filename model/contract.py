@@ -59,6 +59,12 @@ class ModelContract:
         if not isinstance(self.threshold, int | float) or not 0.0 < self.threshold < 1.0:
             raise InputError(f"threshold must lie between 0 and 1, got {self.threshold!r}")
 
+    @property
+    def pixel_scale(self) -> float:
+        """The step between two pixel values in an integer file's input: 1/255 where they are
+        divided by 255, else 1."""
+        return 1 / 255 if self.normalization == "unit" else 1.0
+
     def normalize(self, image_nhwc: NDArray[Any]) -> NDArray[np.float32]:
         """uint8 or float pixels 0..255, (N, H, W, 3) -> what the network takes, float32."""
         pixels = image_nhwc.astype(np.float32)

@@ -8,6 +8,7 @@ from torch import nn
 
 from egeunet.export.graph import GraphBuilder
 from egeunet.export.lean import LeanTranslator
+from egeunet.model.errors import InputError
 from egeunet.quantize.dense_bridge import DenseBridge, dense_bridge
 from egeunet.quantize.static_bridge import StaticBridge
 from egeunet.quantize.static_form import StaticForm
@@ -34,8 +35,17 @@ class BridgeForms(LeanTranslator):
         return np.maximum(peaks / peaks.max(), _SMALLEST_EVENING).astype(np.float32)
 
     def static_bridge(self, parts: StaticBridge, deep: str, skip: str, x: str) -> str:
-        """A GAB in the form that is asked for at its level."""
+        """A GAB in the form that is asked for at its level.
+
+        Raises:
+            InputError: its last norm is dynamic, and the form has no place for it.
+        """
         level = int(self.b.scope[-1])
+        if parts.eps is not None and level in (*self.form.dense_bridges, *self.form.summed_bridges):
+            raise InputError(
+                f"GAB{level} is among dense_bridges or summed_bridges, which have no place for "
+                "a dynamic norm, and its last one is dynamic"
+            )
         if level == 1 and self.form.halved_bridge:
             return self.halved(dense_bridge(parts), deep, skip, x)
         if level in self.form.dense_bridges:
@@ -76,8 +86,7 @@ class BridgeForms(LeanTranslator):
         b = self.b
         outer, b.scope = b.scope, f"{b.scope}/layer_norm"
         gather = (factors**2 / len(factors)).astype(np.float32).reshape(1, 1, 1, -1)
-        square = b.conv2d(b.mul(x, x), gather, np.full(1, eps, np.float32))
-        x = b.mul(x, b.elementwise("rsqrt", square))
+        x = b.mul(x, self.inverse_root(x, gather, eps))
         b.scope = outer
         return x
 

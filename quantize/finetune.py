@@ -23,16 +23,15 @@ from egeunet.model.stopping import StopRequest
 from egeunet.quantize.averaging import average, new_optimizer
 from egeunet.quantize.distillation import Distillation
 from egeunet.quantize.finetune_networks import Networks, network_of
+from egeunet.quantize.finetune_pictures import augmented_batch, fitting_samples
 from egeunet.quantize.finetune_plan import FinetunePlan, Phase
-from egeunet.quantize.finetune_validation import Validation, normalized
+from egeunet.quantize.finetune_validation import Validation
 from egeunet.quantize.mutual import MutualLoss, Pair
 from egeunet.quantize.recipe_file import StaticRecipe
 from egeunet.quantize.taps import TappedNetwork
 from egeunet.quantize.trained_graph import TrainedGraph
 
 CHECKPOINT_SECONDS = 240.0
-#: Training pictures on which norms are fitted and first bounds recorded.
-_FITTED_ON = 32
 
 
 class Finetuner:
@@ -73,18 +72,13 @@ class Finetuner:
         self.training, self.compiled, self.on_validation = training, compiled, on_validation
         reference = copy.deepcopy(reference).eval().requires_grad_(False)
         self.validation = Validation(reference, contract, validation)
-        steps = np.linspace(0, len(training.images) - 1, _FITTED_ON).astype(int)
-        samples = normalized(training.images[np.unique(steps)], contract)
+        samples = fitting_samples(training, contract)
         self.start = start
         begun = None if start is None else _begun(start, plan, contract)
         self.networks = Networks(plan, reference, contract, samples, begun)
         teacher = TappedNetwork(copy.deepcopy(reference))
-        given = teacher, samples[:8], plan.truth, plan.maps
-        self.loss = (
-            MutualLoss(*given, plan.mutual, plan.pooled)
-            if plan.mutual
-            else Distillation(*given, plan.pooled)
-        )
+        kind = MutualLoss if plan.mutual else Distillation
+        self.loss = kind(teacher, samples[:8], plan.truth, plan.maps, plan.pooled)
         #: The float network that the result stands for; another one after a mutual run.
         self.reference = reference
         self.state = TrainingState(plan.to_dict(), training.fingerprint(), 0, {}, {}, {})
@@ -211,12 +205,7 @@ class Finetuner:
                 raise self.stop.stopped(self.state.step)
 
     def _batch(self, chosen: Any, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        index = torch.from_numpy(chosen)
-        pictures = self.training
-        images, masks = pictures.images[index].float() / 255, pictures.masks[index].float()
-        images, masks = self.plan.augmentation(images, masks, rng)
-        images = normalized(images * 255, self.contract)
-        return images.contiguous(memory_format=torch.channels_last), masks.contiguous()
+        return augmented_batch(self.training, chosen, self.plan.augmentation, self.contract, rng)
 
     def _end_epoch(
         self, phase: Phase, epoch: int, loss: float, averaged: nn.Module, bar: Any

@@ -76,7 +76,7 @@ class Networks:
     def folded(self, model: EGEUNet) -> TrainedGraph:
         """The graph of a network with static norms."""
         static = build_static_graph(model.eval(), self.contract, self.plan.form)
-        return TrainedGraph(static, _input_scale(self.contract))
+        return TrainedGraph(static, self.contract.pixel_scale)
 
 
 def network_of(recipe: StaticRecipe) -> TrainedGraph:
@@ -85,11 +85,7 @@ def network_of(recipe: StaticRecipe) -> TrainedGraph:
     Raises:
         InputError: as :meth:`StaticRecipe.static`.
     """
-    network = TrainedGraph(recipe.static(), _input_scale(recipe.contract))
+    network = TrainedGraph(recipe.static(), recipe.contract.pixel_scale)
     network.set_bounds(recipe.calibration.ranges)
     network.integer = True
     return network
-
-
-def _input_scale(contract: ModelContract) -> float:
-    return 1 / 255 if contract.normalization == "unit" else 1.0

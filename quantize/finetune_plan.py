@@ -154,13 +154,13 @@ class FinetunePlan:
         return {**asdict(self), "form": self.form.to_dict()}
 
 
+#: Names of the GroupNorms, and of the modules that are GHPAs.
+GROUP_NORMS = tuple(f"{side}bn{number}" for side in "ed" for number in range(1, 6))
+ATTENTION = ("encoder4", "encoder5", "encoder6", "decoder1", "decoder2", "decoder3")
 #: All but those of the bridges, of which the last ones of the small maps are worth their
 #: operators (docs/quantization.md).
-_NORMS_KEPT = (
-    *(f"{side}bn{number}" for side in "ed" for number in range(1, 6)),
-    "encoder4", "encoder5", "encoder6", "decoder1", "decoder2", "decoder3",
-    "GAB3.tail_conv.0", "GAB4.tail_conv.0", "GAB5.tail_conv.0",
-)  # fmt: skip
+_LAST_OF_BRIDGES = tuple(f"GAB{level}.tail_conv.0" for level in (3, 4, 5))
+_NORMS_KEPT = (*GROUP_NORMS, *ATTENTION, *_LAST_OF_BRIDGES)
 
 _ISIC2017 = FinetunePlan(
     phases=(Phase("float", 5, 8e-4), Phase("integer", 28, 7e-4, truth=0.25, mutual=3.0)),

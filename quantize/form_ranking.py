@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import nn
 
 from egeunet.model.cli import Parser, command
@@ -23,33 +22,32 @@ from egeunet.model.pictures import Pictures
 from egeunet.quantize.averaging import average, new_optimizer
 from egeunet.quantize.distillation import Distillation
 from egeunet.quantize.finetune_networks import Networks
-from egeunet.quantize.finetune_plan import PLANS, FinetunePlan, Phase
-from egeunet.quantize.finetune_validation import Validation, normalized
+from egeunet.quantize.finetune_pictures import augmented_batch, fitting_samples
+from egeunet.quantize.finetune_plan import ATTENTION, GROUP_NORMS, PLANS, Phase
+from egeunet.quantize.finetune_validation import Validation
 from egeunet.quantize.static_form import StaticForm
 from egeunet.quantize.taps import TappedNetwork
 
-_RATE, _DECAY, _FITTED_ON = 1e-3, 0.98, 32
-_ATTENTION = ("encoder4", "encoder5", "encoder6", "decoder1", "decoder2", "decoder3")
-_GROUP_NORMS = tuple(f"{side}bn{number}" for side in "ed" for number in range(1, 6))
+_RATE, _DECAY, _TRUTH = 1e-3, 0.98, 0.25
 _SMALL = ("ebn4", "ebn5", "dbn1", "dbn2", "dbn3")
-_LARGE = tuple(name for name in _GROUP_NORMS if name not in _SMALL)
+_LARGE = tuple(name for name in GROUP_NORMS if name not in _SMALL)
 _BRIDGES = tuple(f"GAB{level}" for level in range(1, 6))
 _LAST = tuple(f"{bridge}.tail_conv.0" for bridge in _BRIDGES)
-_EXACT = StaticForm((), gelu="table", dynamic_norms=(*_GROUP_NORMS, *_ATTENTION, *_BRIDGES))
+_EXACT = StaticForm((), gelu="table", dynamic_norms=(*GROUP_NORMS, *ATTENTION, *_BRIDGES))
 #: Forms by what is changed.
 FORMS: dict[str, StaticForm] = {
     "nothing": _EXACT,
     "constants: the LayerNorms before the GABs' convolutions": replace(
-        _EXACT, dynamic_norms=(*_GROUP_NORMS, *_ATTENTION, *_LAST)
+        _EXACT, dynamic_norms=(*GROUP_NORMS, *ATTENTION, *_LAST)
     ),
     "constants: all LayerNorms of the GABs": replace(
-        _EXACT, dynamic_norms=(*_GROUP_NORMS, *_ATTENTION)
+        _EXACT, dynamic_norms=(*GROUP_NORMS, *ATTENTION)
     ),
     "constants: the GroupNorms of small maps": replace(
-        _EXACT, dynamic_norms=(*_LARGE, *_ATTENTION, *_BRIDGES)
+        _EXACT, dynamic_norms=(*_LARGE, *ATTENTION, *_BRIDGES)
     ),
     "ReLU for GELU": replace(_EXACT, gelu="relu"),
-    "all of these": replace(_EXACT, gelu="relu", dynamic_norms=(*_LARGE, *_ATTENTION)),
+    "all of these": replace(_EXACT, gelu="relu", dynamic_norms=(*_LARGE, *ATTENTION)),
     "the form of --plan isic2017": PLANS["isic2017"].form,
 }
 
@@ -102,15 +100,16 @@ def _fine_tuned(
     reference: EGEUNet, contract: ModelContract, training: Pictures, form: StaticForm, steps: int
 ) -> nn.Module:
     plan = replace(PLANS["isic2017"], form=form, mutual=0.0, phases=(Phase("integer", 1, _RATE),))
-    places = np.linspace(0, len(training.images) - 1, _FITTED_ON).astype(int)
-    samples = normalized(training.images[np.unique(places)], contract)
+    samples = fitting_samples(training, contract)
     student = Networks(plan, reference, contract, samples).student(Phase("float", 1, _RATE), None)
     averaged = copy.deepcopy(student).eval()
-    loss = Distillation(TappedNetwork(copy.deepcopy(reference)), samples[:8], 0.25, plan.maps)
+    loss = Distillation(TappedNetwork(copy.deepcopy(reference)), samples[:8], _TRUTH, plan.maps)
     optimizer, rates = new_optimizer(student, plan.weight_decay), plan.rates(plan.phases[0])
     student.train()
     for step in range(steps):
-        images, masks = _batch(plan, training, contract, step)
+        rng = np.random.default_rng([plan.seed, step])
+        chosen = rng.choice(training.epoch, plan.batch)
+        images, masks = augmented_batch(training, chosen, plan.augmentation, contract, rng)
         for group in optimizer.param_groups:
             group["lr"] = rates.rate(step, steps)
         optimizer.zero_grad()
@@ -119,16 +118,6 @@ def _fine_tuned(
         optimizer.step()
         average(averaged, student, min(_DECAY, (1 + step) / (10 + step)))
     return averaged
-
-
-def _batch(
-    plan: FinetunePlan, training: Pictures, contract: ModelContract, step: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    rng = np.random.default_rng([plan.seed, step])
-    index = torch.from_numpy(rng.choice(training.epoch, plan.batch))
-    images, masks = training.images[index].float() / 255, training.masks[index].float()
-    images, masks = plan.augmentation(images, masks, rng)
-    return normalized(images * 255, contract), masks
 
 
 def table(rows: Sequence[FormRow]) -> str:

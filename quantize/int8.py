@@ -97,8 +97,7 @@ class _Quantizer:
         self.graph, self.io, self.keep_float = graph, io, keep_float
         self.kernels, self.steps = kernels, steps
         self.scales = _activation_scales(graph, calibration, steps)
-        unit = contract.normalization == "unit"
-        self.pixel_scale = 1 / 255 if unit else 1.0
+        self.pixel_scale = contract.pixel_scale
         self.scales[graph.input] = Quantization.per_tensor(self.pixel_scale, -128)
         for node in graph.nodes:
             if node.op == "sigmoid":

@@ -35,26 +35,15 @@ class Pair(nn.Module):
 
 
 class MutualLoss(Distillation):
-    """The student's loss of :class:`Distillation` plus the reference's own.
+    """The student's loss of :class:`Distillation` plus the reference's own; the teacher only
+    gives the scale of the maps.
 
-    Args:
-        teacher, images, truth, maps, pooled: as :class:`Distillation`; the teacher only gives
-            the scale of the maps.
+    Attributes:
         mutual: weight of the reference's loss against the student's probabilities; that
             against the ground truth is the one of its training and counts 1.
     """
 
-    def __init__(
-        self,
-        teacher: TappedNetwork,
-        images: Tensor,
-        truth: float,
-        maps: float,
-        mutual: float,
-        pooled: float = 0.0,
-    ) -> None:
-        super().__init__(teacher, images, truth, maps, pooled)
-        self.mutual = mutual
+    mutual: float = 1.0
 
     def __call__(self, student: nn.Module, images: Tensor, masks: Tensor) -> Tensor:
         """The loss of a :class:`Pair`."""

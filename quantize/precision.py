@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,9 +49,8 @@ def int8(graph: Graph, source: Source, request: ExportRequest) -> Prepared:
     if request.recipe is not None:
         return prepared_by_recipe(request.recipe, graph, source, request)
     if request.norms == "static":
-        return _best(
-            [static_int8(one, source, request) for one in _recipes(source)], request, source
-        )
+        static = (static_int8(one, source, request) for one in _recipes(source))
+        return _best(static, request, source)
     exact = int8_mixed(graph, source, request)
     if request.norms == "exact" or request.calibration is not None or request.target_bytes is None:
         return exact
@@ -60,11 +59,12 @@ def int8(graph: Graph, source: Source, request: ExportRequest) -> Prepared:
     return _best(candidates, request, source)
 
 
-def _best(candidates: list[Prepared], request: ExportRequest, source: Source) -> Prepared:
+def _best(candidates: Iterable[Prepared], request: ExportRequest, source: Source) -> Prepared:
     """The first that has no more than ``target_bytes``; if none has, the smallest, which shows
     how close it comes."""
     if request.target_bytes is None:
-        return candidates[0]
+        return next(iter(candidates))
+    candidates = list(candidates)
     sizes = [_size(one, source, request) for one in candidates]
     fitting = [one for one, n in zip(candidates, sizes, strict=True) if n <= request.target_bytes]
     return fitting[0] if fitting else candidates[int(np.argmin(sizes))]

@@ -27,12 +27,10 @@ def pictures() -> Pictures:
 
 
 @pytest.fixture(scope="module")
-def reference() -> EGEUNet:
+def reference(pictures: Pictures) -> EGEUNet:
     model = load_weights()[0].eval()
-    data = synthetic_dataset(6, 64, seed=3)
-    images = torch.from_numpy(data.images).permute(0, 3, 1, 2).float() / 255
     with torch.no_grad():  # or all of so small an image is background
-        model.final.bias -= model(images).logits.median()
+        model.final.bias -= model(pictures.images.float() / 255).logits.median()
     return model
 
 

@@ -54,7 +54,9 @@ def pictures(count: int, seed: int) -> Pictures:
 def test_the_loss_is_the_student_s_and_the_reference_s() -> None:
     student, reference = networks()
     teacher = copy.deepcopy(reference).eval()
-    found = MutualLoss(teacher, IMAGES, 0.5, 0.1, 2.0)(Pair(student, reference), IMAGES, MASKS)
+    mutual = MutualLoss(teacher, IMAGES, 0.5, 0.1)
+    mutual.mutual = 2.0
+    found = mutual(Pair(student, reference), IMAGES, MASKS)
     of_student = Distillation(teacher, IMAGES, 0.5, 0.1)(student, IMAGES, MASKS)
     output = reference.model(IMAGES)
     wanted = torch.sigmoid(student.model(IMAGES).logits)
@@ -67,7 +69,9 @@ def test_neither_moves_the_other_by_its_own_loss() -> None:
     """Each is a fixed target for the other: the gradient of both is that of each alone."""
     student, reference = networks()
     teacher = copy.deepcopy(reference).eval()
-    MutualLoss(teacher, IMAGES, 0.5, 0.1, 0.0)(Pair(student, reference), IMAGES, MASKS).backward()
+    mutual = MutualLoss(teacher, IMAGES, 0.5, 0.1)
+    mutual.mutual = 0.0
+    mutual(Pair(student, reference), IMAGES, MASKS).backward()
     together = reference.model.final.weight.grad.clone()  # type: ignore[union-attr]
     reference.zero_grad()
     deep_supervision_loss(reference.model(IMAGES), MASKS).backward()

@@ -279,17 +279,16 @@ def test_brief_norms_of_maps_that_are_not_pooled_are_the_norms() -> None:
     for name in ATTENTION:  # an offset before padding is a bias behind it, which is not the same
         norm = getattr(model, name)[0].norm2
         nn.init.zeros_(norm.bias)
-        norm.register_forward_hook(by_mean_square)
+        norm.register_forward_hook(lambda norm, x, _: by_mean_square(norm, x[0], x[0]))
     found = graph_of(model, replace(form, brief_norms=True))(IMAGES.double())[0]
     goal = model.double()(IMAGES.double()).logits
     assert (found - goal).abs().max() < 1e-4 * goal.abs().max()
 
 
-def by_mean_square(norm: nn.Module, inputs: tuple[torch.Tensor], _: object) -> torch.Tensor:
-    """What root mean square normalization gives in the place of a LayerNorm."""
+def by_mean_square(norm: nn.Module, x: torch.Tensor, numerator: torch.Tensor) -> torch.Tensor:
+    """A LayerNorm's affine of ``numerator`` over the root of the mean square of ``x``."""
     assert isinstance(norm, ChannelLayerNorm)
-    (x,) = inputs
-    normed = x / torch.sqrt(x.square().mean(1, keepdim=True) + norm.eps)
+    normed = numerator / torch.sqrt(x.square().mean(1, keepdim=True) + norm.eps)
     return norm.weight[:, None, None] * normed + norm.bias[:, None, None]
 
 
@@ -300,17 +299,22 @@ def test_the_last_norm_of_a_gab_divides_by_the_mean_square() -> None:
     for branch in model.GAB3.groups:  # training has to find what biases are behind a division
         nn.init.zeros_(branch[1].bias)
 
-    def centred(norm: nn.Module, inputs: tuple[torch.Tensor], _: object) -> torch.Tensor:
-        whole = by_mean_square(norm, inputs, None)
-        mean = by_mean_square(norm, (torch.ones_like(inputs[0]),), None) - norm.bias[:, None, None]
-        scale = torch.sqrt(inputs[0].square().mean(1, keepdim=True) + norm.eps)
-        return whole - mean * inputs[0].mean(1, keepdim=True) / scale * (1 + norm.eps) ** 0.5
-
-    model.GAB3.tail_conv[0].register_forward_hook(centred)
+    model.GAB3.tail_conv[0].register_forward_hook(
+        lambda norm, x, _: by_mean_square(norm, x[0], x[0] - x[0].mean(1, keepdim=True))
+    )
     for scales in ("channel", "all-tensor"):  # kernels of one range weigh the squares
         found = graph_of(model, replace(form, kernel_scales=scales))(IMAGES.double())[0]
         goal = copy.deepcopy(model).double()(IMAGES.double()).logits
         assert (found - goal).abs().max() < 1e-4 * goal.abs().max()
+
+
+@pytest.mark.parametrize("choice", [{"dense_bridges": (3,)}, {"summed_bridges": (3,)}], ids=str)
+def test_a_form_without_a_place_for_a_gab_s_last_norm(choice: dict[str, tuple[int, ...]]) -> None:
+    form = StaticForm(**{"dense_bridges": (), "gelu": "table", **choice})  # type: ignore[arg-type]
+    form = replace(form, dynamic_norms=("GAB3.tail_conv.0",))
+    model = static_models.static_network(static=static_names(static_models.random_network(), form))
+    with pytest.raises(InputError, match="GAB3 is among dense_bridges or summed_bridges"):
+        build_static_graph(model, CONTRACT, form)
 
 
 @pytest.mark.parametrize("halved", [False, True])

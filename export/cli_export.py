@@ -41,7 +41,7 @@ def parser() -> Parser:
     p.add_argument("--io", metavar="T", help=f"type of input and output: {', '.join(IO_TYPES)}")
     p.add_argument("--calibration", type=Path, metavar="DIR", help="images for --int8")
     p.add_argument("--norms", metavar="N", help=f"of --int8: {', '.join(NORMS)} "
-                   "(default: exact; static where --target-bytes needs it)")  # fmt: skip
+                   "(default: tuned for the shipped weights, else exact)")  # fmt: skip
     p.add_argument("--recipe", type=Path, metavar="F", help="--int8 as egeunet-quantize found it")
     p.add_argument("--target-bytes", type=int, metavar="N", help="exit with 1 if a file is larger")
     p.add_argument("--out", type=Path, default=Path("build"), metavar="DIR", help="default: build")

@@ -14,7 +14,7 @@ from egeunet.model.errors import needs_extra
     ".tflite",
     ("float32", "float16", "int8"),
     whole_norms=False,
-    recipes=("int8-static", "int8-mixed", "int8-dynamic", "int4-mixed"),
+    recipes=("int8-tuned", "int8-mixed", "int8-dynamic", "int4-mixed"),
 )
 def write_tflite(prepared: Prepared, source: Source, request: ExportRequest, path: Path) -> None:
     """A flatbuffer for LiteRT / TensorFlow Lite."""

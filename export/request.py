@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 OPTIMIZATIONS = ("speed", "size")
 IO_TYPES = ("float32", "uint8", "int8")
 METADATA = ("full", "contract", "none")
-NORMS = ("static", "exact")
+NORMS = ("tuned", "exact")
 #: The formats that take several images a run, and those that take any size.
 BATCH_FORMATS, DYNAMIC_FORMATS = ("onnx", "ort"), ("onnx",)
 LARGEST_BATCH = 1024
@@ -42,9 +42,8 @@ class ExportRequest:
             says ``size`` all the same.
         recipe: a file of egeunet-quantize that says how int8 is made; None = the default way.
         target_bytes: what the file shall be no larger than; None = nothing is asked for.
-        norms: of int8: ``exact``, the reference's, or ``static``: fine-tuned so that those which
-            matter least are a constant affine, which is smaller and faster; None = exact, but
-            static where it alone holds ``target_bytes``.
+        norms: of int8: ``exact``, the reference's, or ``tuned``: as a fine-tuning left them, which is
+            smaller and faster; None = tuned where that exists for the weights and their size.
 
     Raises:
         InputError: for values that contradict each other.
@@ -104,8 +103,8 @@ class ExportRequest:
             raise InputError(f"--norms is for --int8, not for precision {self.precision}")
         if self.recipe is not None:
             raise InputError("--recipe says which norms there are; leave --norms out")
-        if self.norms == "static" and self.calibration is not None:
-            raise InputError("--norms static has trained ranges; leave --calibration out")
+        if self.norms == "tuned" and self.calibration is not None:
+            raise InputError("--norms tuned has trained ranges; leave --calibration out")
 
     def _check_shape(self) -> None:
         if not 1 <= self.batch <= LARGEST_BATCH:

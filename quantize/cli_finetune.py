@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 #: Options that are fields of a StaticForm.
 _FORM = ("dense_bridges", "summed_bridges", "rectified_bridges", "halved_bridge", "brief_norms",
          "kernel_scales", "pointwise_bits", "four_bit_inputs", "scale_steps", "optimize", "gelu",
-         "dynamic_norms")  # fmt: skip
+         "dynamic_norms", "float_pixels", "hadamard_side")  # fmt: skip
 COLUMNS = ("step", "phase", "epoch", "loss", "validation_iou", "reference_iou", "mask_iou")
 EXAMPLES = """\
 examples:
@@ -68,6 +68,10 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--dynamic-norms", nargs="*", metavar="N", help="keep these, as ebn1 (not with sigmoid)"
     )
+    p.add_argument(
+        "--float-pixels", type=int, metavar="N", help="float32 on maps of at most N pixels"
+    )
+    p.add_argument("--hadamard-side", type=int, metavar="N", help="of the grids of Hadamard maps")
     p.add_argument(
         "--mutual", type=float, metavar="W",
         help="train the reference along, its loss against the student weighted so",

@@ -48,7 +48,7 @@ FORMS: dict[str, StaticForm] = {
     ),
     "ReLU for GELU": replace(_EXACT, gelu="relu"),
     "all of these": replace(_EXACT, gelu="relu", dynamic_norms=(*_LARGE, *ATTENTION)),
-    "the form of --plan isic2017": PLANS["isic2017"].form,
+    **{f"the form of --plan {name}": PLANS[name].form for name in ("isic2017", "isic2017-int8")},
 }
 
 

@@ -19,6 +19,9 @@ POINTWISE_BITS = (8, 4)
 ZERO_POINT_UNIT = 16
 #: Inputs from which on half the weights of a 1x1 kernel are worth more than its scales' bytes.
 SMALLEST_FOUR_BIT = 16
+#: Of so many numbers a constant of a float32 operator takes fewer bytes as it is than as int8
+#: with a scale and an operator that dequantizes it.
+LARGEST_FLOAT = {True: 36, False: 64}
 #: For values that are (nearly) all zero; products of two scales stay normal float32.
 SMALLEST_SCALE = 1e-9
 

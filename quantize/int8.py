@@ -18,6 +18,7 @@ from egeunet.model.errors import InputError
 from egeunet.quantize.calibration import Calibration
 from egeunet.quantize.grids import (
     KERNEL_SCALES,
+    LARGEST_FLOAT,
     POINTWISE_BITS,
     SMALLEST_FOUR_BIT,
     Kernels,
@@ -25,7 +26,14 @@ from egeunet.quantize.grids import (
     require_known,
     symmetric,
 )
-from egeunet.quantize.scale_ties import SAME_SCALE, scale_roots, tied_inputs
+from egeunet.quantize.scale_ties import (
+    SAME_SCALE,
+    in_group_norm,
+    in_layer_norm,
+    scale_roots,
+    small_outputs,
+    tied_inputs,
+)
 
 IO_TYPES = ("uint8", "int8", "float32")
 #: LOGISTIC's output scale is fixed by the specification.
@@ -45,6 +53,7 @@ def quantize_int8(
     pointwise_bits: int = 8,
     scale_steps: int = 0,
     four_bit_inputs: int = SMALLEST_FOUR_BIT,
+    float_pixels: int = 0,
 ) -> Graph:
     """The graph with integer arithmetic throughout.
 
@@ -63,6 +72,11 @@ def quantize_int8(
         scale_steps: that many scales an octave and 16 zero points, so that many values
             share theirs (bytes); scales of a channel apart. 0 = any.
         four_bit_inputs: kernels of 4 bits are those with so many inputs or more.
+        float_pixels: what works on maps of at most so many pixels is computed in float32 as
+            well. Kernels and larger constants are integers there all the same, but for those of
+            norms: a 1x1 convolution becomes a hybrid operator, which quantizes its input as it
+            runs, by each pixel's own extremes; a depthwise kernel, or a map that is multiplied
+            by, is dequantized.
 
     Raises:
         InputError: an unknown choice, or a calibration of another graph.
@@ -79,8 +93,9 @@ def quantize_int8(
             f"activations and has {len(foreign)} others; calibrate again"
         )
     kernels = Kernels(graph, kernel_scales, pointwise_bits, four_bit_inputs)
-    kept = frozenset(keep_float)
-    return _Quantizer(graph, calibration, contract, io, kept, kernels, scale_steps).run()
+    small = small_outputs(graph, float_pixels)
+    kept = frozenset(keep_float) | small
+    return _Quantizer(graph, calibration, contract, io, kept, small, kernels, scale_steps).run()
 
 
 class _Quantizer:
@@ -91,12 +106,15 @@ class _Quantizer:
         contract: ModelContract,
         io: str,
         keep_float: frozenset[str],
+        small: frozenset[str],
         kernels: Kernels,
         steps: int,
     ) -> None:
         self.graph, self.io, self.keep_float = graph, io, keep_float
         self.kernels, self.steps = kernels, steps
-        self.scales = _activation_scales(graph, calibration, steps)
+        #: Outputs of the nodes in float32 whose constants are integers.
+        self.hybrid = {node.output for node in graph.nodes if is_hybrid(graph, node, small)}
+        self.scales = _activation_scales(graph, calibration, steps, small)
         self.pixel_scale = contract.pixel_scale
         self.scales[graph.input] = Quantization.per_tensor(self.pixel_scale, -128)
         for node in graph.nodes:
@@ -145,7 +163,9 @@ class _Quantizer:
 
     def _node(self, node: Node) -> None:
         dtype = "float32" if node.output in self.keep_float else "int8"
-        if dtype == "float32":
+        if node.output in self.hybrid:
+            inputs = self._hybrid_inputs(node)
+        elif dtype == "float32":
             inputs = [self._float_operand(name) for name in node.inputs]
         elif node.op in ("conv2d", "depthwise_conv2d"):
             inputs = self._convolution_inputs(node)
@@ -154,7 +174,8 @@ class _Quantizer:
             inputs = [self._operand(name, like) for name in node.inputs]
         shape = self.graph.values[node.output].shape
         op, attributes = node.op, node.attributes
-        if dtype == "int8" and op == "conv2d" and self.kernels.bits(node) == 4:
+        hybrid = node.output in self.hybrid
+        if op == "conv2d" and (hybrid or (dtype == "int8" and self.kernels.bits(node) == 4)):
             op, attributes = "fully_connected", {}
         output = self.b.add_node(op, inputs, shape, **attributes)
         quantization = self.scales[node.output] if dtype == "int8" else None
@@ -165,6 +186,35 @@ class _Quantizer:
         if value.data is None:
             return self._activation(name, "float32")
         return self.b.constant(value.data)
+
+    def _hybrid_inputs(self, node: Node) -> list[str]:
+        """Operands of a float32 node whose constants are integers where they are many."""
+        x, *others = node.inputs
+        kernels = self.kernels
+        if node.op == "conv2d":
+            data, axis, levels = self._data(others[0]), kernels.axis(node), kernels.levels(node)
+            values, quantization = symmetric(data, axis, levels=levels, steps=self.steps)
+            kernel = self._constant(values[:, 0, 0], quantization, f"int{kernels.bits(node)}")
+        elif node.op == "depthwise_conv2d":
+            data, axis = self._data(others[0]), kernels.axis(node)
+            values, quantization = symmetric(data, axis, steps=self.steps)
+            kernel = self._dequantized(self._constant(values, quantization))
+        else:
+            return [self._stored_operand(name) for name in node.inputs]
+        return [self._activation(x, "float32"), kernel, *map(self._float_operand, others[1:])]
+
+    def _stored_operand(self, name: str) -> str:
+        """A float32 operand that is stored as int8 if it is a large constant."""
+        data = self.graph.values[name].data
+        if data is None or data.size <= LARGEST_FLOAT[False]:
+            return self._float_operand(name)
+        return self._dequantized(self._operand(name))
+
+    def _dequantized(self, constant: str) -> str:
+        return self.b.add_node("dequantize", (constant,), self.b.shape(constant))
+
+    def _data(self, name: str) -> NDArray[np.float32]:
+        return data_of(self.graph.values[name])
 
     def _convolution_inputs(self, node: Node) -> list[str]:
         x, weight, *bias = node.inputs
@@ -209,15 +259,25 @@ class _Quantizer:
         return self.b.typed(self.b.constant(data), dtype or str(data.dtype), quantization)
 
 
+def is_hybrid(graph: Graph, node: Node, small: Collection[str]) -> bool:
+    """Whether a float32 node of a small map has constants that are integers: not norms, whose
+    sums need every digit, nor what has too few to be worth a scale."""
+    if node.output not in small or in_group_norm(node) or in_layer_norm(node):
+        return False
+    least = LARGEST_FLOAT[node.op == "conv2d"]
+    constants = [value.data for value in map(graph.values.__getitem__, node.inputs)]
+    return any(data is not None and data.size > least for data in constants)
+
+
 def _activation_scales(
-    graph: Graph, calibration: Calibration, steps: int
+    graph: Graph, calibration: Calibration, steps: int, small: Collection[str]
 ) -> dict[str, Quantization]:
     """Scales by value; those tied by a SAME_SCALE operator share the union of ranges."""
-    root = scale_roots(graph)
+    root = scale_roots(graph, small)
     ranges: dict[str, tuple[float, float]] = {}
     seen = dict(calibration.ranges)
     for node in graph.nodes:
-        for name in tied_inputs(node):
+        for name in tied_inputs(node, small):
             data = graph.values[name].data
             if data is not None:
                 seen[name] = float(data.min()), float(data.max())

@@ -62,20 +62,23 @@ class _Packer:
         return self.b.finish(self.names[self.graph.output])
 
     def node(self, node: Node) -> str:
-        source, target = self.graph.values[node.inputs[0]], self.graph.values[node.output]
         if node.op == "conv2d" and node.attributes["dilation"] > 1:
             return self.copy(node, "dilated_conv2d")
         if self.fast and node.op == "conv2d" and self.wasteful(node):
             return self.paired(node)
-        enlarged = target.shape[1] > source.shape[1] and target.shape[2] > source.shape[2]
-        if node.op == "resize" and source.data is not None and self.short_row(node):
-            return self.name(node.inputs[0])
-        pixels, channels = target.shape[1] * target.shape[2], target.shape[3]
-        alone = node.op == "resize" and channels == 1 and source.data is None
-        alone = alone and pixels >= _PIXELS_BY_AXES
-        if self.fast and alone and enlarged:
-            return self.by_axes(node)
+        if node.op == "resize":
+            return self.resized(node)
         return self.copy(node, node.op)
+
+    def resized(self, node: Node) -> str:
+        """A resize, in whichever way is the shortest."""
+        source, target = self.graph.values[node.inputs[0]], self.graph.values[node.output]
+        if source.data is not None and self.short_row(node):
+            return self.name(node.inputs[0])
+        enlarged = target.shape[1] > source.shape[1] and target.shape[2] > source.shape[2]
+        pixels, channels = target.shape[1] * target.shape[2], target.shape[3]
+        alone = channels == 1 and source.data is None and pixels >= _PIXELS_BY_AXES
+        return self.by_axes(node) if self.fast and alone and enlarged else self.copy(node, node.op)
 
     def short_row(self, node: Node) -> bool:
         """Whether a vector is repeated along a row that is so short that it may as well be

@@ -38,25 +38,24 @@ _SYNTHETIC_SEED = 2000
 def int8(graph: Graph, source: Source, request: ExportRequest) -> Prepared:
     """What ``--recipe`` says (see recipes.py), else what ``--norms`` says.
 
-    Exact norms are post-training quantization, for any weights: the accurate choice. Static
-    ones are a fine-tuning's result, smaller and faster, and exist for the shipped weights at
-    their size; ``--target-bytes`` takes them where the other file would be too large.
+    ``tuned`` is the result of a fine-tuning, smaller, faster and as accurate; it exists for the
+    shipped weights at their size, where it is the default, and ``--target-bytes`` chooses
+    among several. ``exact`` is post-training quantization of the network as it is, for any weights.
 
     Raises:
-        InputError: a recipe or a calibration that is not for this export; static norms where
+        InputError: a recipe or a calibration that is not for this export; tuned norms where
             no recipe of these weights is shipped.
     """
     if request.recipe is not None:
         return prepared_by_recipe(request.recipe, graph, source, request)
-    if request.norms == "static":
-        static = (static_int8(one, source, request) for one in _recipes(source))
-        return _best(static, request, source)
-    exact = int8_mixed(graph, source, request)
-    if request.norms == "exact" or request.calibration is not None or request.target_bytes is None:
-        return exact
+    if request.norms == "tuned":
+        tuned = (static_int8(one, source, request) for one in _recipes(source))
+        return _best(tuned, request, source)
+    if request.norms == "exact" or request.calibration is not None:
+        return int8_mixed(graph, source, request)
     recipes = shipped_recipes_of(source)
-    candidates = [exact, *(static_int8(recipe, source, request) for recipe in recipes)]
-    return _best(candidates, request, source)
+    tuned = (static_int8(recipe, source, request) for recipe in recipes)
+    return _best(tuned, request, source) if recipes else int8_mixed(graph, source, request)
 
 
 def _best(candidates: Iterable[Prepared], request: ExportRequest, source: Source) -> Prepared:
@@ -75,15 +74,15 @@ def _recipes(source: Source) -> list[StaticRecipe]:
     recipes = shipped_recipes_of(source)
     if not recipes:
         raise InputError(
-            f"--norms static: no recipe is shipped for {source.weights} at "
+            f"--norms tuned: no recipe is shipped for {source.weights} at "
             f"{source.contract.height} x {source.contract.width}; make one with "
             "egeunet-quantize finetune and give it as --recipe"
         )
     return recipes
 
 
-def int8_static(graph: Graph, source: Source, request: ExportRequest) -> Prepared:
-    """The shipped recipe of most bits, as ``--norms static``."""
+def int8_tuned(graph: Graph, source: Source, request: ExportRequest) -> Prepared:
+    """The shipped recipe that loses least, as ``--norms tuned``."""
     return static_int8(_recipes(source)[0], source, request)
 
 

@@ -37,11 +37,11 @@ def int8_from_recipe(path: Path, source: Source, request: ExportRequest) -> Prep
 
 
 def shipped_recipes() -> list[StaticRecipe]:
-    """The recipes in the package, those of 8 bits, which lose less, first."""
+    """The recipes in the package, by how well they agree with the reference."""
     folder = resources.files("egeunet.quantize") / "shipped"
     with resources.as_file(folder) as path:
         recipes = [StaticRecipe.load(file) for file in sorted(path.glob("*.safetensors"))]
-    return sorted(recipes, key=lambda recipe: -recipe.form.pointwise_bits)
+    return sorted(recipes, key=lambda recipe: -recipe.details["mask_iou"])
 
 
 def shipped_recipes_of(source: Source) -> list[StaticRecipe]:
@@ -50,8 +50,9 @@ def shipped_recipes_of(source: Source) -> list[StaticRecipe]:
 
 
 def static_int8(recipe: StaticRecipe, source: Source, request: ExportRequest) -> Prepared:
-    """The graph of a recipe that is of this reference: no float operator but those of norms
-    that stayed dynamic and, in an .onnx file, resizes.
+    """The graph of a recipe that is of this reference.
+
+    float32 are what its form says, GELU, norms that stayed dynamic and, in an .onnx file, resizes.
 
     Raises:
         InputError: a recipe of another version of this package.
@@ -68,9 +69,10 @@ def static_int8(recipe: StaticRecipe, source: Source, request: ExportRequest) ->
         pointwise_bits=form.pointwise_bits,
         four_bit_inputs=form.four_bit_inputs,
         scale_steps=form.scale_steps,
+        float_pixels=form.float_pixels,
     )
     details = {
-        "norms": "static",
+        "norms": "tuned",
         "form": form.to_dict(),
         "finetuning": recipe.details,
         **calibration.summary(),

@@ -15,6 +15,7 @@ from typing import Any
 from egeunet.export.graph import Array, GraphBuilder
 from egeunet.export.request import OPTIMIZATIONS
 from egeunet.model.errors import InputError
+from egeunet.model.layers import GRID
 from egeunet.quantize.grids import (
     KERNEL_SCALES,
     POINTWISE_BITS,
@@ -51,6 +52,9 @@ class StaticForm:
         rectified_bridges: levels whose GAB takes only the positive part of what it makes of the
             deep map and of the mask, or of their sum with the skip map, which has next to no
             other. That is free, and more like the reference than a linear GAB.
+        float_pixels: what works on maps of at most so many pixels computes in float32, with
+            integer kernels; 0 = nothing does but what has to.
+        hadamard_side: of the grids that Hadamard maps are enlarged from.
         optimize: ``speed``, or ``size``: no operator and no constant for speed alone.
     """
 
@@ -67,6 +71,8 @@ class StaticForm:
     brief_norms: bool = False
     rectified_bridges: tuple[int, ...] = ()
     four_bit_inputs: int = SMALLEST_FOUR_BIT
+    float_pixels: int = 0
+    hadamard_side: int = GRID
 
     def __post_init__(self) -> None:
         bridges = ("dense_bridges", "summed_bridges", "rectified_bridges")
@@ -86,6 +92,10 @@ class StaticForm:
             )
         if not 1 <= self.four_bit_inputs <= 1024:
             raise InputError(f"four_bit_inputs must lie in 1..1024, got {self.four_bit_inputs}")
+        if not 0 <= self.float_pixels <= 2**20:
+            raise InputError(f"float_pixels must lie in 0..2**20, got {self.float_pixels}")
+        if not 2 <= self.hadamard_side <= GRID:
+            raise InputError(f"hadamard_side must lie in 2..{GRID}, got {self.hadamard_side}")
         if not 0 <= self.scale_steps <= 64:
             raise InputError(f"scale_steps must lie in 0..64, got {self.scale_steps}")
 

@@ -7,8 +7,8 @@ What is exact in real arithmetic, and what is not and therefore left to fine-tun
   the gates and the 1x1 convolution (exact, but for channels whose scale is nearly zero)
 - every other LayerNorm has zero padding behind it, which an offset does not commute with: the
   offset becomes a bias behind the convolution (exact but within the padding's reach)
-- a Hadamard map larger than its 8 x 8 grid becomes the bilinear enlargement of a grid
-  (least squares)
+- a Hadamard map larger than a grid of ``hadamard_side`` becomes the bilinear enlargement of
+  one (least squares)
 - the GABs of large maps: see dense_bridge.py; GELU: see static_form.py
 
 Norms that are not static are dissolved as export/lean.py does it.
@@ -30,8 +30,8 @@ from egeunet.export.lean_bridge import layer_norm
 from egeunet.model.contract import ModelContract
 from egeunet.model.egeunet import EGEUNet
 from egeunet.model.errors import InputError
-from egeunet.model.layers import GAB, GHPA, GRID
-from egeunet.quantize.bridge_forms import BridgeForms
+from egeunet.model.layers import GAB, GHPA
+from egeunet.quantize.small_maps import GROUPED_PIXELS, SmallMaps
 from egeunet.quantize.static_bridge import static_bridge
 from egeunet.quantize.static_folding import (
     absorbed,
@@ -43,8 +43,6 @@ from egeunet.quantize.static_form import ReluBuilder, ScaledBuilder, StaticForm
 from egeunet.quantize.static_norms import StaticNorm, is_dynamic, norm_names
 
 Array = NDArray[np.float32]
-#: On larger maps runs of a quarter of the channels would be a call each.
-_GROUPED_PIXELS = 32 * 32
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,7 @@ def static_names(model: EGEUNet, form: StaticForm) -> tuple[str, ...]:
     return tuple(name for name in names if not any(name in found for found in kept.values()))
 
 
-class StaticTranslator(BridgeForms):
+class StaticTranslator(SmallMaps):
     """Folds static norms; leaves the others to :class:`LeanTranslator`."""
 
     large_gate = math.inf  # gates() stores a grid of its own
@@ -147,6 +145,9 @@ class StaticTranslator(BridgeForms):
     def normed_and_pooled(self, block: nn.Module, norm: nn.Module, x: str) -> str:
         if isinstance(norm, StaticNorm):
             return self.b.max_pool(self.block(absorbed(block, norm), x))
+        height, width = self.b.shape(x)[1:3]
+        if self.is_small(x) and height * width <= GROUPED_PIXELS:
+            return self.b.max_pool(self.normed(block, norm, x))
         assert isinstance(norm, nn.GroupNorm)
         return super().normed_and_pooled(block, norm, x)
 
@@ -169,33 +170,35 @@ class StaticTranslator(BridgeForms):
     ) -> str:
         """With ``brief_norms`` the statistics are those of the target itself."""
         height, width = self.b.shape(target)[1:3]
+        grouped = bias is None and height * width <= GROUPED_PIXELS
+        if grouped and target == x and self.is_small(x):
+            return self.grouped_affine(norm, x, sign)
         if not self.form.brief_norms:
             return super().group_affine(norm, x, target, sign, bias)
-        if bias is None and height * width <= _GROUPED_PIXELS:
+        if grouped:
             return self.grouped_affine(norm, target, sign)
         return super().group_affine(norm, target, target, sign, bias)
 
-    def grouped_affine(self, norm: nn.GroupNorm, x: str, sign: Array) -> str:
-        """GroupNorm of a small map that is flipped by ``sign``: its groups as an axis of their
-        own, which needs neither matrices nor rows. (What is flipped is so in the statistics,
-        too: exact but for groups of both signs.)"""
-        b, shape, groups = self.b, self.b.shape(x), norm.num_groups
-        outer, b.scope = b.scope, f"{b.scope}/group_norm"
-        gamma, beta = as_array(norm.weight) * sign, as_array(norm.bias)
-        _, height, width, channels = shape
-        x = b.reshape(x, (1, height * width, groups, channels // groups))
-        x = b.sub(x, b.mean(x, (1, 3)))
-        variance = b.add(b.mean(b.mul(x, x), (1, 3)), b.constant(np.full(1, norm.eps, np.float32)))
-        x = b.reshape(b.mul(x, b.elementwise("rsqrt", variance)), shape)
-        x = b.add(b.mul(x, b.constant(gamma)), b.constant(beta))
-        b.scope = outer
-        return x
-
     def centres(self, x: str) -> bool:
-        return self.form.brief_norms or super().centres(x)
+        """Not where sums are float32 of integers: those have digits to spare."""
+        return self.form.brief_norms or (not self.form.float_pixels and super().centres(x))
+
+    def deviation(self, square: str, mean: str, eps: float) -> str:
+        """Without a floor where sums are float32 of integers, as :meth:`centres`."""
+        if not self.form.float_pixels:
+            return super().deviation(square, mean, eps)
+        return self.b.elementwise("rsqrt", self.b.sub(square, self.b.mul(mean, mean)))
+
+    def row(self, vector: Array | str, like: str) -> str:
+        """On small maps a call a pixel is less than what repeats the vector."""
+        if isinstance(vector, str) and self.is_small(like):
+            return vector
+        return super().row(vector, like)
 
     def average(self, x: str) -> str:
-        return self.b.mean(x, (1, 2)) if self.form.brief_norms else super().average(x)
+        if self.form.brief_norms or self.is_small(x):
+            return self.b.mean(x, (1, 2))
+        return super().average(x)
 
     def ghpa(self, module: GHPA, x: str, sign: Array | None = None) -> str:
         if not is_static(module):
@@ -223,14 +226,15 @@ class StaticTranslator(BridgeForms):
         return self.conv(module.ldw[2], b.elementwise("gelu", x), sign, input_scale=even)
 
     def last_layers(self, module: GHPA, x: str, sign: Array | None) -> str:
-        """With ``brief_norms`` the second norm's offset is a bias behind the depthwise
-        convolution, as a static norm's (exact but within the padding's reach), and it does not
-        centre: means are a sixteenth of variances there, and less (measured)."""
-        if not self.form.brief_norms or isinstance(module.norm2, StaticNorm):
+        """With ``brief_norms``, and on small maps, the second norm's offset is a bias behind the
+        depthwise convolution, as a static norm's (exact but within the padding's reach). With
+        the former it does not centre either."""
+        small = self.is_small(x)
+        if isinstance(module.norm2, StaticNorm) or not (small or self.form.brief_norms):
             return super().last_layers(module, x, sign)
         b, norm = self.b, layer_norm(module.norm2)
         gamma, beta = as_array(norm.weight), as_array(norm.bias)
-        x = self.divided(x, np.ones_like(gamma), norm.eps)
+        x = self.in_layer_norm(x) if small else self.divided(x, np.ones_like(gamma), norm.eps)
         kernel, bias, _ = convolution_arrays(module.ldw[0])
         bias, kernel = bias + beta * kernel.sum((0, 1, 2)), kernel * gamma
         even = self.handed_on(kernel)
@@ -243,11 +247,10 @@ class StaticTranslator(BridgeForms):
         return self.evening(kernel) if relu else np.ones(kernel.shape[3], np.float32)
 
     def gates(self, module: GHPA, height: int, width: int, scale: Array) -> list[str]:
-        names = super().gates(module, height, width, scale)
+        names, side = super().gates(module, height, width, scale), self.form.hadamard_side
         full = self.b.values[names[0]].data
-        if full is not None and full.size > 2 * module.params_xy.numel():
-            grid = self.b.constant(enlarged_from(full, GRID))
-            names[0] = self.b.resize(grid, height, width)
+        if full is not None and full.shape[1] > side:
+            names[0] = self.b.resize(self.b.constant(enlarged_from(full, side)), height, width)
         return names
 
     def scaled_norm(self, norm: nn.Module, x: str) -> tuple[str, Array]:

@@ -11,7 +11,7 @@ fixed-point factors.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -22,13 +22,14 @@ from egeunet.export.graph import Graph, Node
 from egeunet.export.interpret import compute
 from egeunet.model.layers import resize
 from egeunet.quantize.clipping import only_clipped
-from egeunet.quantize.grids import SMALLEST_SCALE, ZERO_POINT_UNIT, Kernels
+from egeunet.quantize.grids import LARGEST_FLOAT, SMALLEST_SCALE, ZERO_POINT_UNIT, Kernels
+from egeunet.quantize.int8 import is_hybrid
 from egeunet.quantize.scale_ties import (
     float_outputs,
     in_group_norm,
     in_layer_norm,
     scale_roots,
-    stays_float,
+    small_outputs,
     tied_inputs,
 )
 from egeunet.quantize.static_graph import StaticGraph
@@ -54,14 +55,16 @@ class TrainedGraph(nn.Module):
         self.constants = nn.ParameterDict(
             {value.name: nn.Parameter(torch.tensor(value.data)) for value in graph.constants()}
         )
-        self.groups = scale_groups(graph)
+        small = small_outputs(graph, static.form.float_pixels)
+        self._kept = small.union(float_outputs(graph))
+        self._hybrid = {n.output for n in graph.nodes if is_hybrid(graph, n, small)}
+        self.groups = scale_groups(graph, small)
         count = max(self.groups.values()) + 1
         #: Bounds at the start of integer training, and the logarithm of how they changed.
         self.bounds: Tensor
         self.register_buffer("bounds", torch.zeros(count, 2))
         self.growth = nn.Parameter(torch.zeros(count, 2))
         self.integer = False
-        self._float_outputs = set(float_outputs(graph))
         self._kernels = _kernels_of(static)
         self._of_norms = _of_norms(graph)
 
@@ -98,7 +101,7 @@ class TrainedGraph(nn.Module):
             output = _compute(node, inputs)
             if integer and node.op == "sigmoid":  # LOGISTIC's scale is fixed
                 output = torch.clamp(rounded(output * 256), 0, 255) / 256
-            elif integer and node.op not in _ON_GRID and not stays_float(node):
+            elif integer and node.op not in _ON_GRID and node.output not in self._kept:
                 output = self._on_grid(output, *bounds[self.groups[node.output]])
             values[node.output] = output
         return values
@@ -176,13 +179,14 @@ class TrainedGraph(nn.Module):
     def _input(self, name: str, node: Node, values: dict[str, Tensor], bounds: Tensor) -> Tensor:
         if name not in values:
             return self._constant(name, node, bounds)
-        if self.integer and name in self._float_outputs and not stays_float(node):
+        if self.integer and name in self._kept and node.output not in self._kept:
             return self._on_grid(values[name], *bounds[self.groups[name]])  # quantized here
         return values[name]
 
     def _constant(self, name: str, node: Node, bounds: Tensor) -> Tensor:
         value = self.constants[name]
-        if not self.integer or stays_float(node):
+        kept = node.output in self._kept
+        if not self.integer or (kept and node.output not in self._hybrid):
             return value
         if name in self._kernels:
             return kernel_on_grid(value, *self._kernels[name], self.static.form.scale_steps)
@@ -190,6 +194,8 @@ class TrainedGraph(nn.Module):
             return value  # a bias
         if name in self.groups:
             return self._on_grid(value, *bounds[self.groups[name]])
+        if kept and value.numel() <= LARGEST_FLOAT[False]:
+            return value
         low, high = value.detach().min().clamp(max=0), value.detach().max().clamp(min=0)
         return self._on_grid(value, low, high)
 
@@ -197,15 +203,15 @@ class TrainedGraph(nn.Module):
         return on_grid(x, low, high, self.static.form.scale_steps)
 
 
-def scale_groups(graph: Graph) -> dict[str, int]:
+def scale_groups(graph: Graph, small: Collection[str] = ()) -> dict[str, int]:
     """Value name -> number of its int8 scale; values that an operator ties share one.
 
     Constants are among them where they are tied to an activation; neither the graph's
     input nor what a sigmoid gives is, whose scales are fixed.
     """
-    root = scale_roots(graph)
+    root = scale_roots(graph, small)
     names = [node.output for node in graph.nodes if node.op != "sigmoid"]
-    names += [name for node in graph.nodes for name in tied_inputs(node)]
+    names += [name for node in graph.nodes for name in tied_inputs(node, small)]
     numbers: dict[str, int] = {}
     return {name: numbers.setdefault(root(name), len(numbers)) for name in dict.fromkeys(names)}
 

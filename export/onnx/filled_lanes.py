@@ -37,8 +37,10 @@ def _bridge(graph: Graph, logit: Node) -> tuple[list[Node], list[Node], Node, No
     """The concatenations that end in a logit, the depthwise convolutions behind them, what
     gathers these, and the 1x1 convolution behind that; None where any of it is otherwise."""
     value = graph.values[logit.output]
+    if logit.op != "conv2d" or value.dtype != "int8":
+        return None
     _, height, width, _ = value.shape
-    if logit.op != "conv2d" or value.dtype != "int8" or height * width < _LEAST_PIXELS:
+    if height * width < _LEAST_PIXELS:
         return None
     joined = graph.readers(logit.output)
     if not joined or any(n.op != "concat" or n.inputs.index(logit.output) != len(n.inputs) - 1

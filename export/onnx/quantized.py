@@ -159,10 +159,10 @@ def _real(b: QdqBuilder, node: Node, output: Value) -> str:
     """The name of the real number that a node gives, before it is rounded."""
     if node.op == "resize":
         return _resize(b, node)
+    if node.op in _CONVOLUTIONS and _kernel(b, node).dtype != "float32":
+        return _convolution(b, node)
     if node.op in LOWERINGS and (output.dtype == "float32" or node.op in _REAL_FORM):
         return LOWERINGS[node.op](b, node)
-    if node.op in _CONVOLUTIONS:
-        return _convolution(b, node)
     if node.op == "sub" and b.graph.values[node.inputs[1]].data is not None:
         return b.add("Add", [b.operand(node.inputs[0]), b.negative(node.inputs[1])])
     if node.op == "reshape":
@@ -170,10 +170,16 @@ def _real(b: QdqBuilder, node: Node, output: Value) -> str:
     raise NotImplementedError(f"no ONNX lowering of operator {node.op!r} with type {output.dtype}")
 
 
+def _kernel(b: QdqBuilder, node: Node) -> Value:
+    """A convolution's kernel, which a float32 one may dequantize first."""
+    return b.graph.values[b.dequantized.get(node.inputs[1], node.inputs[1])]
+
+
 def _convolution(b: QdqBuilder, node: Node) -> str:
-    x, kernel, bias = (b.graph.values[name] for name in node.inputs)
-    assert x.quantization is not None and kernel.quantization is not None
-    data, integers = data_of(kernel), data_of(bias)
+    """A convolution with an integer kernel, of an integer map or a float32 one."""
+    x, kernel, bias = b.graph.values[node.inputs[0]], _kernel(b, node), node.inputs[2]
+    assert kernel.quantization is not None
+    data, bias_data = data_of(kernel), data_of(b.graph.values[bias])
     if node.op == "fully_connected":  # (O, I), of 4 bits: there are no such kernels here
         data = data[:, None, None]
     data = data.transpose(_CONVOLUTIONS[node.op])
@@ -190,8 +196,10 @@ def _convolution(b: QdqBuilder, node: Node) -> str:
         attributes["dilations"] = [rows, columns]
     scale = kernel.quantization.scale
     inputs = [b.operand(x.name), b.parameter(data, scale)]
-    if integers.any():  # in units of the products, whatever the graph says of its scale
-        inputs.append(b.parameter(integers, x.quantization.scale[0] * scale))
+    if x.quantization is None:
+        inputs.append(b.weight(bias_data))
+    elif bias_data.any():  # in units of the products, whatever the graph says of its scale
+        inputs.append(b.parameter(bias_data, x.quantization.scale[0] * scale))
     return b.add("Conv", inputs, **attributes)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,7 @@ class _Emitter:
         self.buffers: dict[bytes, int] = {b"": 0}
         self.tensors: list[int] = []
         self.index: dict[Any, int] = {}  # value name, or a constant's content -> tensor index
-        self.codes: dict[tuple[int, int], int] = {}
+        self.codes: list[tuple[int, int]] = []  # builtin code, version
 
     def file(self, entries: dict[str, bytes]) -> bytes:
         b, graph = self.b, self.graph
@@ -91,16 +92,19 @@ class _Emitter:
             for name, nodes in channel_splits(self.graph).items()
             if len({node.attributes["count"] for node in nodes}) == 1
         }
-        tables = []
+        found: list[tuple[tuple[int, int], dict[str, Any]]] = []
         for node in self.graph.nodes:
             parts = splits.get(node.inputs[0], []) if node.op == "slice" else []
             if not parts:
-                tables.append(self.operator(node))
+                found.append(self.operator(node))
             elif node.output not in self.index:  # the first of them stands for all
-                tables.append(self.split(parts))
-        return tables
+                found.append(self.split(parts))
+        # An index of zero takes no bytes: the most frequent has it.
+        self.codes = [code for code, _ in Counter(code for code, _ in found).most_common()]
+        index = {code: number for number, code in enumerate(self.codes)}
+        return [self.b.table("Operator", OpcodeIndex=index[code], **rest) for code, rest in found]
 
-    def split(self, parts: list[Node]) -> int:
+    def split(self, parts: list[Node]) -> tuple[tuple[int, int], dict[str, Any]]:
         """One SPLIT along channels, whose outputs are those of ``parts``."""
         axis = np.array(3, np.int32)
         inputs = [
@@ -111,7 +115,7 @@ class _Emitter:
         options = self.b.table("SplitOptions", NumSplits=len(parts))
         return self.table(Lowered("SPLIT", "SplitOptions", options), parts[0], inputs, outputs)
 
-    def operator(self, node: Node) -> int:
+    def operator(self, node: Node) -> tuple[tuple[int, int], dict[str, Any]]:
         if node.op not in LOWERINGS:
             raise NotImplementedError(f"no TFLite lowering of operator {node.op!r}")
         lowered = LOWERINGS[node.op](self.b, self.graph, node)
@@ -123,12 +127,12 @@ class _Emitter:
         outputs = [self.tensor(self.graph.values[node.output], name)]
         return self.table(lowered, node, inputs, outputs)
 
-    def table(self, lowered: Lowered, node: Node, inputs: list[int], outputs: list[int]) -> int:
-        """The operator's table in the file."""
+    def table(
+        self, lowered: Lowered, node: Node, inputs: list[int], outputs: list[int]
+    ) -> tuple[tuple[int, int], dict[str, Any]]:
+        """The operator's code, and the other fields of its table in the file."""
         options = getattr(schema.BuiltinOptions, lowered.options) if lowered.options else None
-        return self.b.table(
-            "Operator",
-            OpcodeIndex=self._code(lowered, node),
+        return self._code(lowered, node), dict(
             Inputs=self.b.vector(inputs, "int32"),
             Outputs=self.b.vector(outputs, "int32"),
             BuiltinOptionsType=options,
@@ -168,12 +172,11 @@ class _Emitter:
     def buffer(self, data: bytes) -> int:
         return self.buffers.setdefault(data, len(self.buffers))
 
-    def _code(self, lowered: Lowered, node: Node) -> int:
+    def _code(self, lowered: Lowered, node: Node) -> tuple[int, int]:
         types = {self.graph.values[name].dtype for name in (*node.inputs, node.output)}
         integer = bool(types & {"int8", "uint8"})
         version = lowered.integer_version if integer else lowered.float_version
-        key = (getattr(schema.BuiltinOperator, lowered.builtin), version)
-        return self.codes.setdefault(key, len(self.codes))
+        return getattr(schema.BuiltinOperator, lowered.builtin), version
 
     def _operator_code(self, code: int, version: int) -> int:
         # Codes above 127 do not fit the deprecated byte field, which then says 127.

@@ -1,13 +1,15 @@
 """One function per operator: a graph node -> a TFLite operator.
 
 A lowering returns the builtin operator's name in the schema, its version, the
-options table and constants that TFLite passes as tensors (axes, sizes).
+options table and constants that TFLite passes as tensors (axes, sizes). Options that
+are what a reader takes where there are none are left out: eight bytes an operator.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -35,7 +37,7 @@ class Lowered:
     builtin: str
     options: str = ""
     offset: int = 0
-    extra: list[NDArray[np.int32]] = field(default_factory=list)
+    extra: list[NDArray[Any]] = field(default_factory=list)
     float_version: int = 1
     integer_version: int = 2
 
@@ -72,16 +74,23 @@ def _depthwise_conv2d(b: SharingBuilder, graph: Graph, node: Node) -> Lowered:
         DilationWFactor=dilation, DilationHFactor=dilation,
         FusedActivationFunction=_activation(node),
     )  # fmt: skip
-    version = 1 if dilation == 1 else 2
-    return Lowered("DEPTHWISE_CONV_2D", "DepthwiseConv2DOptions", offset, [], version, 3)
+    version, extra = 1 if dilation == 1 else 2, []
+    result = graph.values[node.output]
+    if len(node.inputs) == 2 and result.dtype == "float32":  # without one LiteRT 2.3 crashes on ARM64
+        extra = [np.zeros(result.shape[3], np.float32)]
+    return Lowered("DEPTHWISE_CONV_2D", "DepthwiseConv2DOptions", offset, extra, version, 3)
 
 
 @lowering("fully_connected")
 def _fully_connected(b: SharingBuilder, graph: Graph, node: Node) -> Lowered:
-    """A 1x1 convolution with weights (O, I) in int4."""
+    """A 1x1 convolution with weights (O, I); of a float input one that it quantizes itself."""
     name = "FullyConnectedOptions"
-    offset = b.table(name, KeepNumDims=True, FusedActivationFunction=_activation(node))
-    return Lowered("FULLY_CONNECTED", name, offset, integer_version=10)
+    hybrid = graph.values[node.inputs[0]].dtype == "float32"
+    offset = b.table(
+        name, KeepNumDims=True, FusedActivationFunction=_activation(node),
+        AsymmetricQuantizeInputs=hybrid,
+    )  # fmt: skip
+    return Lowered("FULLY_CONNECTED", name, offset, [], 10, 10)
 
 
 def _activation(node: Node) -> int:
@@ -91,23 +100,25 @@ def _activation(node: Node) -> int:
 
 @lowering("add")
 def _add(b: SharingBuilder, graph: Graph, node: Node) -> Lowered:
-    offset = b.table("AddOptions", FusedActivationFunction=_activation(node))
-    return Lowered("ADD", "AddOptions", offset)
+    activation = _activation(node)
+    if not activation:
+        return Lowered("ADD")
+    return Lowered("ADD", "AddOptions", b.table("AddOptions", FusedActivationFunction=activation))
 
 
 @lowering("sub")
 def _sub(b: SharingBuilder, graph: Graph, node: Node) -> Lowered:
-    return Lowered("SUB", "SubOptions", b.table("SubOptions"))
+    return Lowered("SUB")
 
 
 @lowering("mul")
 def _mul(b: SharingBuilder, graph: Graph, node: Node) -> Lowered:
-    return Lowered("MUL", "MulOptions", b.table("MulOptions"))
+    return Lowered("MUL")
 
 
 @lowering("maximum")
 def _maximum(b: SharingBuilder, graph: Graph, node: Node) -> Lowered:
-    return Lowered("MAXIMUM", "MaximumMinimumOptions", b.table("MaximumMinimumOptions"))
+    return Lowered("MAXIMUM")
 
 
 @lowering("concat")
@@ -151,7 +162,7 @@ def _max_pool(b: SharingBuilder, graph: Graph, node: Node) -> Lowered:
 
 @lowering("gelu")
 def _gelu(b: SharingBuilder, graph: Graph, node: Node) -> Lowered:
-    return Lowered("GELU", "GeluOptions", b.table("GeluOptions", Approximate=False))
+    return Lowered("GELU")
 
 
 @lowering("relu")
@@ -171,10 +182,10 @@ def _sigmoid(b: SharingBuilder, graph: Graph, node: Node) -> Lowered:
 
 @lowering("quantize")
 def _quantize(b: SharingBuilder, graph: Graph, node: Node) -> Lowered:
-    return Lowered("QUANTIZE", "QuantizeOptions", b.table("QuantizeOptions"))
+    return Lowered("QUANTIZE")
 
 
 @lowering("dequantize")
 def _dequantize(b: SharingBuilder, graph: Graph, node: Node) -> Lowered:
     # Without int8 it takes float16, which came later.
-    return Lowered("DEQUANTIZE", "DequantizeOptions", b.table("DequantizeOptions"), float_version=3)
+    return Lowered("DEQUANTIZE", float_version=3)

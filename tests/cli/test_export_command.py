@@ -32,7 +32,7 @@ def test_list(run_command: Run) -> None:
     assert [line.split() for line in done.stdout.splitlines()] == [
         [
             *("tflite", "*.tflite", "float32,", "float16,", "int8"),
-            *("(and", "int8-static,", "int8-mixed,", "int8-dynamic,", "int4-mixed)"),
+            *("(and", "int8-tuned,", "int8-mixed,", "int8-dynamic,", "int4-mixed)"),
         ],
         ["onnx", "*.onnx", "float32,", "float16,", "int8"],
         ["ort", "*.ort", "float32,", "float16"],

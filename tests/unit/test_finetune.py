@@ -266,7 +266,7 @@ def test_a_saved_recipe_is_the_same_recipe(finished: StaticRecipe, saved: Path) 
 def test_the_recipe_s_file_computes_what_was_trained(finished: StaticRecipe, saved: Path) -> None:
     interpreter = pytest.importorskip("ai_edge_litert.interpreter")
     prepared = int8_from_recipe(saved, source(), ExportRequest("tflite", "int8"))
-    assert prepared.details["norms"] == "static"
+    assert prepared.details["norms"] == "tuned"
     assert {v.dtype for v in prepared.graph.values.values()} == {"uint8", "int8", "int32"}
     data = emit_tflite(prepared.graph, CONTRACT)
     model = interpreter.Interpreter(model_content=data)

@@ -1,4 +1,4 @@
-"""Which int8 an export makes: exact norms, or the static ones of a shipped recipe."""
+"""Which int8 an export makes: exact norms, or those of a shipped recipe."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from egeunet.model.data.synthetic import synthetic_dataset, synthetic_sample
 from egeunet.model.errors import InputError
 from egeunet.quantize import recipe_precision
 from egeunet.quantize.calibration import calibrate
-from egeunet.quantize.precision import int4_mixed, int8, int8_mixed, int8_static
+from egeunet.quantize.precision import int4_mixed, int8, int8_mixed, int8_tuned
 from egeunet.quantize.recipe_file import StaticRecipe
 from egeunet.quantize.static_form import StaticForm
 from egeunet.quantize.static_graph import build_static_graph, static_names
@@ -37,13 +37,13 @@ def recipe() -> StaticRecipe:
     graph = build_static_graph(model, CONTRACT, FORM).graph
     ranges = calibrate(graph, CONTRACT, data.images, source="2", weights_sha256=SOURCE.sha256)
     constants = {value.name: value.data for value in graph.constants() if value.data is not None}
-    return StaticRecipe(constants, MODEL.config, CONTRACT, FORM, ranges, {"note": "untrained"})
+    return StaticRecipe(constants, MODEL.config, CONTRACT, FORM, ranges, {"note": "untrained", "mask_iou": 0.9})
 
 
 @pytest.fixture
 def shipped(recipe: StaticRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    small = replace(recipe, form=replace(FORM, pointwise_bits=4), details={"note": "small"})
-    recipes = [recipe, small]
+    small = replace(recipe, form=replace(FORM, pointwise_bits=4), details={"note": "small", "mask_iou": 0.8})
+    recipes = [recipe, small]  # the better one first
     monkeypatch.setattr(recipe_precision, "shipped_recipes", lambda: recipes)
 
 
@@ -58,18 +58,18 @@ def float_operators(prepared: Prepared) -> int:
 
 
 @pytest.mark.usefixtures("shipped")
-def test_static_norms_are_a_shipped_recipe_of_these_weights() -> None:
-    prepared = made(norms="static")
-    assert prepared.details["norms"] == "static"
-    assert prepared.details["finetuning"] == {"note": "untrained"}
+def test_tuned_norms_are_a_shipped_recipe_of_these_weights() -> None:
+    prepared = made(norms="tuned")
+    assert prepared.details["norms"] == "tuned"
+    assert prepared.details["finetuning"]["note"] == "untrained"
     assert float_operators(prepared) == 0
 
 
 @pytest.mark.parametrize(
-    ("norms", "found"), [(None, "exact"), ("static", "static"), ("exact", "exact")]
+    ("norms", "found"), [(None, "tuned"), ("tuned", "tuned"), ("exact", "exact")]
 )
 @pytest.mark.usefixtures("shipped")
-def test_exact_norms_are_the_default(norms: str | None, found: str) -> None:
+def test_tuned_norms_are_the_default_where_there_are_some(norms: str | None, found: str) -> None:
     prepared = made(norms=norms)
     assert prepared.details["norms"] == found
     assert (float_operators(prepared) > 0) == (found == "exact")
@@ -88,10 +88,9 @@ def test_the_best_file_that_holds_the_target_is_taken() -> None:
         (sizes["untrained"] - 1, "small"),
         (1000, "small"),  # neither fits: the smaller one shows how close it came
     ):
-        for norms in (None, "static"):
+        for norms in (None, "tuned"):
             prepared = made(target_bytes=target, norms=norms)
-            assert prepared.details["finetuning"] == {"note": note}
-    assert made(target_bytes=1_000_000).details["norms"] == "exact"
+            assert prepared.details["finetuning"]["note"] == note
     exact = made(target_bytes=sizes["small"], norms="exact")
     assert exact.details["norms"] == "exact"
 
@@ -100,8 +99,8 @@ def both() -> dict[str, Prepared]:
     """What is made of either recipe, by its note."""
     graph = build_lean_graph(MODEL, CONTRACT)
     small = int4_mixed(graph, SOURCE, ExportRequest("tflite", "int4-mixed"))
-    static = int8_static(graph, SOURCE, ExportRequest("tflite", "int8-static"))
-    return {"untrained": static, "small": small}
+    tuned = int8_tuned(graph, SOURCE, ExportRequest("tflite", "int8-tuned"))
+    return {"untrained": tuned, "small": small}
 
 
 def test_no_recipe_of_four_bits_is_one_line() -> None:
@@ -124,13 +123,13 @@ def test_mixed_precision_is_the_exact_norms_whatever_is_shipped() -> None:
     ids=["other weights", "another size"],
 )
 @pytest.mark.usefixtures("shipped")
-def test_where_no_recipe_fits_norms_are_exact_unless_static_ones_are_asked_for(
+def test_where_no_recipe_fits_norms_are_exact_unless_tuned_ones_are_asked_for(
     source: Source,
 ) -> None:
     assert made(source, target_bytes=1000).details["norms"] == "exact"
     side = source.contract.height
     with pytest.raises(InputError, match=f"shipped for w.safetensors at {side} x {side}; make"):
-        made(source, norms="static")
+        made(source, norms="tuned")
 
 
 @pytest.mark.usefixtures("shipped")
@@ -144,10 +143,10 @@ def test_images_to_calibrate_on_mean_exact_norms(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"norms": "none"}, "--norms must be static or exact, got 'none'"),
+        ({"norms": "none"}, "--norms must be tuned or exact, got 'none'"),
         ({"norms": "exact", "precision": "float32"}, "--norms is for --int8"),
         ({"norms": "exact", "recipe": Path("r.json")}, "--recipe says which norms"),
-        ({"norms": "static", "calibration": Path("d")}, "leave --calibration out"),
+        ({"norms": "tuned", "calibration": Path("d")}, "leave --calibration out"),
     ],
     ids=str,
 )

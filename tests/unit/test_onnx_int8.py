@@ -30,6 +30,7 @@ from egeunet.export.runners import open_runner
 from egeunet.model import ModelContract
 from egeunet.model.errors import InputError
 from egeunet.quantize.calibration import Calibration, calibrate
+from egeunet.quantize.finetune_plan import PLANS
 from egeunet.quantize.int8 import quantize_int8
 from egeunet.quantize.onnx_floats import onnx_float_outputs
 from egeunet.quantize.scale_ties import float_outputs
@@ -250,6 +251,38 @@ def test_dynamic_norms_beside_static_ones(dynamic: tuple[str, ...], brief: bool)
     for image, expected in zip(images, want, strict=True):
         got = run(data, stored(image[None])).transpose(0, 2, 3, 1)[0] / 256
         assert ((got >= 0.5) == (expected >= 0.5)).mean() >= 0.99
+
+
+def test_small_maps_in_float32_with_integer_kernels() -> None:
+    contract, form = ModelContract(64, 64), PLANS["isic2017-int8"].form
+    model = static_models.static_network(static=static_names(static_models.random_network(), form))
+    graph = build_static_graph(model, contract, form).graph
+    integers = quantize_int8(
+        graph, recorded(graph, contract), contract, "uint8",
+        onnx_float_outputs(graph, trained=True), float_pixels=form.float_pixels,
+    )  # fmt: skip
+    images = pixels(2, contract)
+    want = simulate(in_convolutions(integers), torch.from_numpy(contract.normalize(images))).numpy()
+    data = emit_onnx(integers, contract, "int8")
+    floats = [t for t in onnx.load_from_string(data).graph.initializer if t.data_type == 1]
+    assert max(int(np.prod(t.dims)) for t in floats) <= 100  # no kernel is among them
+    for image, expected in zip(images, want, strict=True):
+        got = run(data, stored(image[None])).transpose(0, 2, 3, 1)[0] / 256
+        assert ((got >= 0.5) == (expected >= 0.5)).mean() >= 0.99
+
+
+def in_convolutions(graph: Graph) -> Graph:
+    """Fully connected operators as the 1x1 convolutions that they are."""
+    values, nodes = dict(graph.values), []
+    for node in graph.nodes:
+        if node.op == "fully_connected":
+            kernel = values[node.inputs[1]]
+            assert kernel.data is not None
+            data = kernel.data[:, None, None]
+            values[kernel.name] = replace(kernel, data=data, shape=data.shape)
+            node = replace(node, op="conv2d", attributes={"dilation": 1})
+        nodes.append(node)
+    return Graph(graph.input, graph.output, nodes, values)
 
 
 def test_what_the_file_holds(static: Ranges) -> None:

@@ -40,7 +40,7 @@ def test_an_unknown_format_lists_the_known() -> None:
 def test_an_unknown_precision_lists_the_known() -> None:
     match = (
         "unknown precision 'int4'; known: float16, float32, int4-mixed, int8, int8-dynamic, "
-        "int8-mixed, int8-static, linear8, palettized4, palettized6"
+        "int8-mixed, int8-tuned, linear8, palettized4, palettized6"
     )
     with pytest.raises(InputError, match=match):
         find_precision("int4")

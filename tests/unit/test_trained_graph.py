@@ -20,6 +20,7 @@ from egeunet.quantize.calibration import Calibration
 from egeunet.quantize.finetune_plan import PLANS
 from egeunet.quantize.int8 import quantize_int8
 from egeunet.quantize.packed import pack
+from egeunet.quantize.scale_ties import float_outputs
 from egeunet.quantize.static_form import StaticForm
 from egeunet.quantize.static_graph import StaticGraph, build_static_graph, static_names
 from egeunet.quantize.static_norms import norm_names, with_static_norms
@@ -29,7 +30,6 @@ from egeunet.quantize.trained_graph import (
     kernel_on_grid,
     on_grid,
     scale_groups,
-    stays_float,
 )
 
 _PATH = Path(__file__).parents[1] / "static_models.py"
@@ -72,9 +72,9 @@ def integer_network(fitted: EGEUNet, form: StaticForm) -> TrainedGraph:
 def quantized(network: TrainedGraph) -> Graph:
     calibration = Calibration(network.calibration_ranges(), "", 3, "", 64, 64)
     graph, form = network.trained(), network.static.form
-    kept = [node.output for node in graph.nodes if stays_float(node)]
+    kept = float_outputs(graph)
     how = form.kernel_scales, form.pointwise_bits, form.scale_steps, form.four_bit_inputs
-    return quantize_int8(graph, calibration, CONTRACT, "uint8", kept, *how)
+    return quantize_int8(graph, calibration, CONTRACT, "uint8", kept, *how, form.float_pixels)
 
 
 def run_file(data: bytes, images_nchw: torch.Tensor) -> np.ndarray:
@@ -118,6 +118,8 @@ def test_integer_mode_is_what_litert_computes(fitted: EGEUNet, form: StaticForm)
             FINETUNED,
             dynamic_norms=("ebn1", "dbn4", "encoder4", "GAB4.tail_conv.0"),
         ),
+        PLANS["isic2017-int8"].form,
+        replace(PLANS["isic2017-int8"].form, float_pixels=8 * 8),
     ],
     ids=str,
 )

@@ -42,8 +42,8 @@ class ExportRequest:
             says ``size`` all the same.
         recipe: a file of egeunet-quantize that says how int8 is made; None = the default way.
         target_bytes: what the file shall be no larger than; None = nothing is asked for.
-        norms: of int8: ``exact``, the reference's, or ``tuned``: as a fine-tuning left them, which is
-            smaller and faster; None = tuned where that exists for the weights and their size.
+        norms: of int8: ``exact``, the reference's, or ``tuned``: as a fine-tuning left them, which
+            is smaller and faster; None = tuned where there is such for weights and size.
 
     Raises:
         InputError: for values that contradict each other.

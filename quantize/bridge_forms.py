@@ -10,6 +10,7 @@ from egeunet.export.graph import GraphBuilder
 from egeunet.export.lean import LeanTranslator
 from egeunet.model.errors import InputError
 from egeunet.quantize.dense_bridge import DenseBridge, dense_bridge
+from egeunet.quantize.grids import ONE_SCALE
 from egeunet.quantize.static_bridge import StaticBridge
 from egeunet.quantize.static_form import StaticForm
 
@@ -29,7 +30,7 @@ class BridgeForms(LeanTranslator):
     def evening(self, kernel: Array) -> Array:
         """(C,) factors to divide a depthwise kernel's channels by, so that one scale suits all
         (Nagel et al., arXiv:1906.04721); what follows must hand them on to the next convolution."""
-        if self.form.kernel_scales != "all-tensor":
+        if self.form.kernel_scales not in ONE_SCALE:
             return np.ones(kernel.shape[3], np.float32)
         peaks = np.abs(kernel).max((0, 1, 2))
         return np.maximum(peaks / peaks.max(), _SMALLEST_EVENING).astype(np.float32)

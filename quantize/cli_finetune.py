@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 #: Options that are fields of a StaticForm.
 _FORM = ("dense_bridges", "summed_bridges", "rectified_bridges", "halved_bridge", "brief_norms",
          "kernel_scales", "pointwise_bits", "four_bit_inputs", "scale_steps", "optimize", "gelu",
-         "dynamic_norms", "float_pixels", "hadamard_side")  # fmt: skip
+         "dynamic_norms", "float_pixels", "hadamard_side", "dropped_bridges",
+         "brief_attention")  # fmt: skip
 COLUMNS = ("step", "phase", "epoch", "loss", "validation_iou", "reference_iou", "mask_iou")
 EXAMPLES = """\
 examples:
@@ -44,7 +45,8 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--resume", action="store_true", help="go on from the checkpoint in OUT.run/")
     p.add_argument(
         "--plan", default="default", metavar="NAME",
-        help="default, or isic2017: what made the shipped recipe; options below change it",
+        help="default, isic2017-int8 or -small: what made the shipped recipes, or isic2017, which "
+        "trains the weights along; options below change it",
     )  # fmt: skip
     p.add_argument("--phases", nargs="+", metavar="K:E:R", help="kind:epochs:rate, in order")
     p.add_argument("--dense-bridges", type=int, nargs="*", metavar="L", help="levels 1 to 5")
@@ -58,7 +60,9 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
         help="dynamic norms in the fewest operators",
     )  # fmt: skip
     p.add_argument(
-        "--kernel-scales", metavar="S", help="channel, tensor or all-tensor, the smallest file"
+        "--kernel-scales",
+        metavar="S",
+        help="channel, tensor, all-tensor, or one, the smallest file",
     )
     p.add_argument("--pointwise-bits", type=int, metavar="B", help="of 1x1 kernels, 8 or 4")
     p.add_argument("--four-bit-inputs", type=int, metavar="N", help="4 bits only from N inputs on")
@@ -72,6 +76,10 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
         "--float-pixels", type=int, metavar="N", help="float32 on maps of at most N pixels"
     )
     p.add_argument("--hadamard-side", type=int, metavar="N", help="of the grids of Hadamard maps")
+    p.add_argument("--dropped-bridges", type=int, nargs="*", metavar="L", help="levels 2 to 5")
+    p.add_argument(
+        "--brief-attention", nargs="*", metavar="N", help="only the second half of these GHPAs"
+    )
     p.add_argument(
         "--mutual", type=float, metavar="W",
         help="train the reference along, its loss against the student weighted so",

@@ -186,37 +186,39 @@ _ISIC2017 = FinetunePlan(
     augmentation=replace(STRONGER, zoom=(0.75, 1.7), restyle=0.2),
 )
 
-#: Plans by name. ``isic2017`` made the shipped weights, and ``isic2017-int8`` the shipped recipe of
-#: their int8 file; ``isic2017-small`` makes the recipe of fewest bytes, of those weights.
+_INT8 = replace(
+    _ISIC2017,
+    phases=(Phase("float", 3, 8e-4, truth=0.25), Phase("integer", 12, 5e-4)),
+    form=replace(
+        _ISIC2017.form,
+        float_pixels=64 * 64,
+        hadamard_side=4,
+        four_bit_inputs=48,
+        dynamic_norms=(*GROUP_NORMS, *ATTENTION, "GAB2", "GAB3", "GAB4", "GAB5"),
+        rectified_bridges=(1,),
+        brief_norms=False,
+    ),
+    truth=0.0,
+    mutual=0.0,
+)
+
+#: Plans by name. ``isic2017`` made the shipped weights, ``isic2017-int8`` the recipe of their int8
+#: file and ``isic2017-small`` that of fewest bytes.
 PLANS: dict[str, FinetunePlan] = {
     "default": FinetunePlan(),
     "isic2017": _ISIC2017,
-    "isic2017-int8": replace(
-        _ISIC2017,
-        phases=(Phase("float", 3, 8e-4, truth=0.25), Phase("integer", 12, 5e-4)),
-        form=replace(
-            _ISIC2017.form,
-            float_pixels=64 * 64,
-            hadamard_side=4,
-            four_bit_inputs=48,
-            dynamic_norms=(*GROUP_NORMS, *ATTENTION, "GAB2", "GAB3", "GAB4", "GAB5"),
-            rectified_bridges=(1,),
-            brief_norms=False,
-        ),
-        truth=0.0,
-        mutual=0.0,
-    ),
+    "isic2017-int8": _INT8,
     "isic2017-small": replace(
-        _ISIC2017,
-        phases=(Phase("float", 8, 1e-3), Phase("integer", 8, 5e-4)),
+        _INT8,
+        phases=(Phase("float", 8, 1e-3), Phase("integer", 10, 5e-4)),
         form=replace(
-            _ISIC2017.form,
-            gelu="relu",
-            dynamic_norms=("ebn1", "ebn2"),
-            summed_bridges=(2, 3, 4, 5),
+            _INT8.form,
+            kernel_scales="one",
             four_bit_inputs=16,
             optimize="size",
+            dropped_bridges=(5,),
+            brief_attention=("encoder6", "decoder1", "decoder2"),
         ),
-        mutual=0.0,
+        truth=0.25,
     ),
 }

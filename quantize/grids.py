@@ -12,16 +12,20 @@ from numpy.typing import NDArray
 from egeunet.export.graph import Graph, Node, Quantization
 from egeunet.model.errors import InputError
 
-#: One scale a channel of every kernel; of depthwise kernels only; or one a kernel.
-KERNEL_SCALES = ("channel", "tensor", "all-tensor")
+#: One scale a channel of every kernel; of depthwise kernels only; one a kernel, but a channel
+#: for those of 4 bits; or one for every kernel.
+KERNEL_SCALES = ("channel", "tensor", "all-tensor", "one")
+#: Those of them that have one scale for a depthwise kernel.
+ONE_SCALE = KERNEL_SCALES[2:]
 POINTWISE_BITS = (8, 4)
 #: Of zero points of which there shall be few.
 ZERO_POINT_UNIT = 16
 #: Inputs from which on half the weights of a 1x1 kernel are worth more than its scales' bytes.
 SMALLEST_FOUR_BIT = 16
 #: Of so many numbers a constant of a float32 operator takes fewer bytes as it is than as int8
-#: with a scale and an operator that dequantizes it.
-LARGEST_FLOAT = {True: 36, False: 64}
+#: with a scale and an operator that dequantizes it; a 1x1 kernel, which needs no such operator,
+#: takes few more, and its products less time than a hybrid operator's quantization.
+LARGEST_FLOAT, LARGEST_FLOAT_KERNEL = 64, 36
 #: For values that are (nearly) all zero; products of two scales stay normal float32.
 SMALLEST_SCALE = 1e-9
 
@@ -62,7 +66,9 @@ class Kernels:
     def axis(self, node: Node) -> int | None:
         """The axis whose channels have scales of their own; None = one scale."""
         if node.op == "depthwise_conv2d":
-            return None if self.scales == "all-tensor" else 3
+            return None if self.scales in ONE_SCALE else 3
+        if self.scales == "one":
+            return None
         return 0 if self.scales == "channel" or self.bits(node) == 4 else None
 
     def levels(self, node: Node) -> int:

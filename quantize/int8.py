@@ -19,6 +19,8 @@ from egeunet.quantize.calibration import Calibration
 from egeunet.quantize.grids import (
     KERNEL_SCALES,
     LARGEST_FLOAT,
+    LARGEST_FLOAT_KERNEL,
+    ONE_SCALE,
     POINTWISE_BITS,
     SMALLEST_FOUR_BIT,
     Kernels,
@@ -64,8 +66,8 @@ def quantize_int8(
         io: type of the file's input and output; ``float32`` adds a QUANTIZE and a
             DEQUANTIZE, ``uint8`` two QUANTIZE that only shift the zero point.
         keep_float: outputs of the nodes that are computed in float32.
-        kernel_scales: one of :data:`egeunet.quantize.grids.KERNEL_SCALES`; ``all-tensor`` also
-            gives all biases one scale in the file, where runtimes take it from the input's and
+        kernel_scales: one of :data:`egeunet.quantize.grids.KERNEL_SCALES`; the last two also
+            give all biases one scale in the file, where runtimes take it from the input's and
             the kernel's.
         pointwise_bits: of 1x1 kernels; those of 4 bits have a scale a channel and become
             fully connected operators, the only ones with fast kernels for them.
@@ -206,7 +208,7 @@ class _Quantizer:
     def _stored_operand(self, name: str) -> str:
         """A float32 operand that is stored as int8 if it is a large constant."""
         data = self.graph.values[name].data
-        if data is None or data.size <= LARGEST_FLOAT[False]:
+        if data is None or data.size <= LARGEST_FLOAT:
             return self._float_operand(name)
         return self._dequantized(self._operand(name))
 
@@ -234,7 +236,7 @@ class _Quantizer:
         scale = (step * quantization.scale).astype(np.float32)
         quantized_bias = np.round(real_bias / (step * quantization.scale)).astype(np.int32)
         # LiteRT's own FULLY_CONNECTED compares a single scale with the product of the others.
-        if kernels.scales == "all-tensor" and not (bits == 4 and channels == 1):
+        if kernels.scales in ONE_SCALE and not (bits == 4 and len(quantization.scale) == 1):
             scale = np.ones_like(scale)
         if bits == 4:
             kernel = kernel[:, 0, 0]  # (O, I)
@@ -264,7 +266,7 @@ def is_hybrid(graph: Graph, node: Node, small: Collection[str]) -> bool:
     sums need every digit, nor what has too few to be worth a scale."""
     if node.output not in small or in_group_norm(node) or in_layer_norm(node):
         return False
-    least = LARGEST_FLOAT[node.op == "conv2d"]
+    least = LARGEST_FLOAT_KERNEL if node.op == "conv2d" else LARGEST_FLOAT
     constants = [value.data for value in map(graph.values.__getitem__, node.inputs)]
     return any(data is not None and data.size > least for data in constants)
 

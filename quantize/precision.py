@@ -92,12 +92,13 @@ def int8_mixed(graph: Graph, source: Source, request: ExportRequest) -> Prepared
 
 
 def int4_mixed(graph: Graph, source: Source, request: ExportRequest) -> Prepared:
-    """The shipped recipe with 4-bit pointwise kernels.
+    """The shipped recipe with most 4-bit pointwise kernels.
 
     Raises:
         InputError: none is shipped for these weights.
     """
     found = [one for one in shipped_recipes_of(source) if one.form.pointwise_bits == 4]
+    found.sort(key=lambda recipe: recipe.form.four_bit_inputs)
     if not found:
         raise InputError(
             f"int4-mixed: no recipe with 4-bit kernels is shipped for {source.weights}; make one "

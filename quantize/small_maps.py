@@ -20,8 +20,8 @@ from egeunet.model.layers import GAB, ChannelLayerNorm
 from egeunet.quantize.bridge_forms import BridgeForms
 
 Array = NDArray[np.float32]
-#: On larger maps runs of a quarter of the channels would be too many calls.
-GROUPED_PIXELS = 32 * 32
+#: On larger maps runs of a quarter of the channels are more calls than matrices take.
+_GROUPED_PIXELS = 32 * 32
 #: Below this a gamma is not divided by.
 _SMALLEST_GAMMA = 1e-3
 
@@ -33,6 +33,13 @@ class SmallMaps(BridgeForms):
         """Whether a map is one of those that the form computes in float32."""
         height, width = self.b.shape(x)[1:3]
         return height * width <= self.form.float_pixels
+
+    def has_groups_as_axis(self, x: str) -> bool:
+        """Whether a GroupNorm of a map has its groups as an axis: where that takes no more time,
+        and where ``optimize`` is size on all small maps."""
+        height, width = self.b.shape(x)[1:3]
+        small = self.form.optimize == "size" and self.is_small(x)
+        return small or height * width <= _GROUPED_PIXELS
 
     def standardized(self, x: str, axes: Sequence[int], groups: int = 1) -> str:
         """``x`` minus its mean and over its deviation, both over ``axes`` of (1, pixels,

@@ -55,6 +55,8 @@ class StaticForm:
         float_pixels: what works on maps of at most so many pixels computes in float32, with
             integer kernels; 0 = nothing does but what has to.
         hadamard_side: of the grids that Hadamard maps are enlarged from.
+        dropped_bridges: levels without a GAB: the skip map is added as it is.
+        brief_attention: names of the GHPAs of which only what is behind the second norm stays.
         optimize: ``speed``, or ``size``: no operator and no constant for speed alone.
     """
 
@@ -73,14 +75,18 @@ class StaticForm:
     four_bit_inputs: int = SMALLEST_FOUR_BIT
     float_pixels: int = 0
     hadamard_side: int = GRID
+    dropped_bridges: tuple[int, ...] = ()
+    brief_attention: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        bridges = ("dense_bridges", "summed_bridges", "rectified_bridges")
-        for name in (*bridges, "dynamic_norms"):
+        bridges = ("dense_bridges", "summed_bridges", "rectified_bridges", "dropped_bridges")
+        for name in (*bridges, "dynamic_norms", "brief_attention"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         for name in bridges:
             if not set(getattr(self, name)) <= {1, 2, 3, 4, 5}:
                 raise InputError(f"{name} must be levels 1 to 5, got {getattr(self, name)}")
+        if 1 in self.dropped_bridges:
+            raise InputError("dropped_bridges must be levels 2 to 5: GAB1 makes the last logits")
         require_known("kernel_scales", self.kernel_scales, KERNEL_SCALES)
         require_known("pointwise_bits", self.pointwise_bits, POINTWISE_BITS)
         require_known("gelu", self.gelu, GELUS)

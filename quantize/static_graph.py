@@ -31,7 +31,7 @@ from egeunet.model.contract import ModelContract
 from egeunet.model.egeunet import EGEUNet
 from egeunet.model.errors import InputError
 from egeunet.model.layers import GAB, GHPA
-from egeunet.quantize.small_maps import GROUPED_PIXELS, SmallMaps
+from egeunet.quantize.small_maps import SmallMaps
 from egeunet.quantize.static_bridge import static_bridge
 from egeunet.quantize.static_folding import (
     absorbed,
@@ -77,6 +77,7 @@ def build_static_graph(
     dynamic = [name for name, part in model.named_modules() if is_dynamic(part)]
     if form.gelu == "sigmoid" and dynamic:
         raise InputError(f"gelu {form.gelu!r} needs static norms throughout, {dynamic[0]} is not")
+    _check_attention(model, form)
     builder = new_builder(model, contract)
     if form.gelu == "sigmoid":
         builder = ScaledBuilder(builder.shape(builder.input), form.factor)
@@ -88,6 +89,14 @@ def build_static_graph(
     # The last decoder map's resize, where the bridge takes what is before it.
     graph = builder.finish(builder.elementwise("sigmoid", logits)).pruned()
     return StaticGraph(graph, translator.taps, form)
+
+
+def _check_attention(model: EGEUNet, form: StaticForm) -> None:
+    known = [name for name, part in model.named_children() for one in part.children()
+             if isinstance(one, GHPA)]  # fmt: skip
+    for name in form.brief_attention:
+        if name not in known:
+            raise InputError(f"no GHPA is called {name!r}; there are {', '.join(known) or 'none'}")
 
 
 def static_names(model: EGEUNet, form: StaticForm) -> tuple[str, ...]:
@@ -145,8 +154,7 @@ class StaticTranslator(SmallMaps):
     def normed_and_pooled(self, block: nn.Module, norm: nn.Module, x: str) -> str:
         if isinstance(norm, StaticNorm):
             return self.b.max_pool(self.block(absorbed(block, norm), x))
-        height, width = self.b.shape(x)[1:3]
-        if self.is_small(x) and height * width <= GROUPED_PIXELS:
+        if self.is_small(x) and self.has_groups_as_axis(x):
             return self.b.max_pool(self.normed(block, norm, x))
         assert isinstance(norm, nn.GroupNorm)
         return super().normed_and_pooled(block, norm, x)
@@ -169,8 +177,7 @@ class StaticTranslator(SmallMaps):
         self, norm: nn.GroupNorm, x: str, target: str, sign: Array, bias: Array | None = None
     ) -> str:
         """With ``brief_norms`` the statistics are those of the target itself."""
-        height, width = self.b.shape(target)[1:3]
-        grouped = bias is None and height * width <= GROUPED_PIXELS
+        grouped = bias is None and self.has_groups_as_axis(target)
         if grouped and target == x and self.is_small(x):
             return self.grouped_affine(norm, x, sign)
         if not self.form.brief_norms:
@@ -201,6 +208,8 @@ class StaticTranslator(SmallMaps):
         return super().average(x)
 
     def ghpa(self, module: GHPA, x: str, sign: Array | None = None) -> str:
+        if self.b.scope in self.form.brief_attention:
+            return self.last_layers(module, x, sign)
         if not is_static(module):
             return super().ghpa(module, x, sign)
         b, quarter = self.b, module.params_xy.shape[1]
@@ -260,6 +269,8 @@ class StaticTranslator(SmallMaps):
         return self.b.sub(x, self.b.constant(centre * self.form.factor)), scale
 
     def bridge(self, module: GAB, deep: str, skip: str, x: str, mask: nn.Conv2d | None) -> str:
+        if int(self.b.scope[-1]) in self.form.dropped_bridges:
+            return self.tap(skip)
         if not is_static(module):
             return self.tap(super().bridge(module, deep, skip, x, mask))
         return self.tap(self.static_bridge(static_bridge(module, mask), deep, skip, x))

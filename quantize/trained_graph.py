@@ -194,7 +194,7 @@ class TrainedGraph(nn.Module):
             return value  # a bias
         if name in self.groups:
             return self._on_grid(value, *bounds[self.groups[name]])
-        if kept and value.numel() <= LARGEST_FLOAT[False]:
+        if kept and value.numel() <= LARGEST_FLOAT:
             return value
         low, high = value.detach().min().clamp(max=0), value.detach().max().clamp(min=0)
         return self._on_grid(value, low, high)

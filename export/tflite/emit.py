@@ -19,6 +19,8 @@ from egeunet.model.contract import ModelContract
 SIGNATURE = "serving_default"
 INPUT_NAME, OUTPUT_NAME = "image", "probability"
 _SCHEMA_VERSION = 3
+#: Of an operator: builtin code and version, and the other fields of its table.
+_Written = tuple[tuple[int, int], dict[str, Any]]
 _TYPES = {
     "float32": schema.TensorType.FLOAT32,
     "float16": schema.TensorType.FLOAT16,
@@ -92,7 +94,7 @@ class _Emitter:
             for name, nodes in channel_splits(self.graph).items()
             if len({node.attributes["count"] for node in nodes}) == 1
         }
-        found: list[tuple[tuple[int, int], dict[str, Any]]] = []
+        found: list[_Written] = []
         for node in self.graph.nodes:
             parts = splits.get(node.inputs[0], []) if node.op == "slice" else []
             if not parts:
@@ -104,7 +106,7 @@ class _Emitter:
         index = {code: number for number, code in enumerate(self.codes)}
         return [self.b.table("Operator", OpcodeIndex=index[code], **rest) for code, rest in found]
 
-    def split(self, parts: list[Node]) -> tuple[tuple[int, int], dict[str, Any]]:
+    def split(self, parts: list[Node]) -> _Written:
         """One SPLIT along channels, whose outputs are those of ``parts``."""
         axis = np.array(3, np.int32)
         inputs = [
@@ -115,7 +117,7 @@ class _Emitter:
         options = self.b.table("SplitOptions", NumSplits=len(parts))
         return self.table(Lowered("SPLIT", "SplitOptions", options), parts[0], inputs, outputs)
 
-    def operator(self, node: Node) -> tuple[tuple[int, int], dict[str, Any]]:
+    def operator(self, node: Node) -> _Written:
         if node.op not in LOWERINGS:
             raise NotImplementedError(f"no TFLite lowering of operator {node.op!r}")
         lowered = LOWERINGS[node.op](self.b, self.graph, node)
@@ -129,15 +131,15 @@ class _Emitter:
 
     def table(
         self, lowered: Lowered, node: Node, inputs: list[int], outputs: list[int]
-    ) -> tuple[tuple[int, int], dict[str, Any]]:
+    ) -> _Written:
         """The operator's code, and the other fields of its table in the file."""
         options = getattr(schema.BuiltinOptions, lowered.options) if lowered.options else None
-        return self._code(lowered, node), dict(
-            Inputs=self.b.vector(inputs, "int32"),
-            Outputs=self.b.vector(outputs, "int32"),
-            BuiltinOptionsType=options,
-            BuiltinOptions=lowered.offset or None,
-        )
+        return self._code(lowered, node), {
+            "Inputs": self.b.vector(inputs, "int32"),
+            "Outputs": self.b.vector(outputs, "int32"),
+            "BuiltinOptionsType": options,
+            "BuiltinOptions": lowered.offset or None,
+        }
 
     def tensor(self, value: Value, name: str = "") -> int:
         """Index of the tensor; equal constants are one tensor."""

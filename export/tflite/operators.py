@@ -76,7 +76,8 @@ def _depthwise_conv2d(b: SharingBuilder, graph: Graph, node: Node) -> Lowered:
     )  # fmt: skip
     version, extra = 1 if dilation == 1 else 2, []
     result = graph.values[node.output]
-    if len(node.inputs) == 2 and result.dtype == "float32":  # without one LiteRT 2.3 crashes on ARM64
+    # Without a bias LiteRT 2.3 crashes on ARM64.
+    if len(node.inputs) == 2 and result.dtype == "float32":
         extra = [np.zeros(result.shape[3], np.float32)]
     return Lowered("DEPTHWISE_CONV_2D", "DepthwiseConv2DOptions", offset, extra, version, 3)
 

@@ -64,7 +64,7 @@ def test_the_recipe_is_exported(out: Path, run_command: Run, tmp_path: Path) -> 
     assert file.stat().st_size < 90_000
     report = json.loads((tmp_path / "egeunet_int8.tflite.json").read_text())
     made = report["details"]
-    assert (made["norms"], made["recipe"]) == ("static", "static.safetensors")
+    assert (made["norms"], made["recipe"]) == ("tuned", "static.safetensors")
     assert made["finetuning"]["log"][-1]["phase"] == "integer"
     assert report["float_operators"] == 0
     assert not {"rsqrt", "mean", "dequantize", "gelu"} & report["ops"].keys()
@@ -99,7 +99,7 @@ def test_a_run_is_not_overwritten(out: Path, data: Path, run_command: Run) -> No
         (("--out", "r.safetensors", "--phases", "norms:1"), "KIND:EPOCHS:RATE, got 'norms:1'"),
         (("--out", "r.safetensors", "--phases", "norms:1:1e-3"), "end with integer, got norms"),
         (("--out", "r.safetensors", "--dense-bridges", "6"), "levels 1 to 5"),
-        (("--out", "r.safetensors", "--kernel-scales", "row"), "or all-tensor, got 'row'"),
+        (("--out", "r.safetensors", "--kernel-scales", "row"), "or one, got 'row'"),
         (("--out", "r.safetensors", "--gelu", "tanh"), "or relu, got 'tanh'"),
         (("--out", "r.safetensors", "--pointwise-bits", "3"), "must be 8 or 4, got 3"),
         (

@@ -35,21 +35,25 @@ def test_the_tuned_file_is_small_and_one_partition(exported: Export) -> None:
     assert partitions(artifact.path) == 1
 
 
-def test_the_target_takes_it_and_says_how_close_it_came(weights: Path, tmp_path: Path) -> None:
+def test_the_target_takes_the_best_that_fits(weights: Path, tmp_path: Path) -> None:
     asked = {"weights": weights, "out": tmp_path, "check": False}
-    artifact = export("tflite", "int8", **asked, target_bytes=90_000)
-    assert artifact.report["details"]["norms"] == "tuned"
-    artifact.path.unlink()
+    best = export("tflite", "int8", **asked, target_bytes=90_000)
+    smaller = export("tflite", "int8", **asked, target_bytes=64_000)
+    assert 64_000 >= smaller.report["bytes"] < best.report["bytes"] <= 90_000
+    assert partitions(smaller.path) == 1
+    iou = [one.report["details"]["finetuning"]["mask_iou"] for one in (best, smaller)]
+    assert iou == sorted(iou, reverse=True)
+    smaller.path.unlink()
     with pytest.raises(GateError, match=r"target of 51,200 bytes missed: .* more; kept"):
         export("tflite", "int8", **asked, target_bytes=51_200)
-    assert artifact.path.stat().st_size == artifact.report["bytes"]  # the smallest there is
+    assert smaller.path.stat().st_size == smaller.report["bytes"]  # the smallest there is
 
 
 def test_named_recipes_are_what_they_say(exported: Export) -> None:
     exact = exported("tflite", "int8-mixed")
     assert exact.report["details"]["norms"] == "exact"
     assert partitions(exact.path) == 1
-    names = ("int8-tuned", "int8-mixed", "int8-dynamic", "float32")
+    names = ("int4-mixed", "int8-tuned", "int8-mixed", "int8-dynamic", "float32")
     sizes = [exported("tflite", name).report["bytes"] for name in names]
     assert sizes == sorted(sizes)
     default = exported("tflite", "int8").path.read_bytes()
@@ -59,7 +63,8 @@ def test_named_recipes_are_what_they_say(exported: Export) -> None:
 def test_masks_on_real_images(exported: Export, weights: Path, images: Any) -> None:
     """Eight images say little; the bench has all 650."""
     expected = open_runner(weights)(images)[..., 0] >= 0.5
-    for name, least in (("int8-tuned", 0.85), ("int8-mixed", 0.9), ("int8-dynamic", 0.95)):
+    least_of = {"int4-mixed": 0.85, "int8-tuned": 0.9, "int8-mixed": 0.9, "int8-dynamic": 0.95}
+    for name, least in least_of.items():
         masks = open_runner(exported("tflite", name).path)(images)[..., 0] >= 0.5
         found = mask_iou(masks, expected)
         print(f"{name}: mask IoU {found:.4f}")
@@ -89,10 +94,9 @@ def test_pictures_of_one_colour(exported: Export, weights: Path) -> None:
     """Norms of the tuned file have no epsilon: nothing may be divided by zero."""
     colours = [(0, 0, 0), (1, 1, 1), (128, 128, 128), (255, 255, 255), (200, 150, 120), (255, 0, 0)]
     images = np.stack([np.full((256, 256, 3), colour, np.uint8) for colour in colours])
-    images[0, 100:120, 100:120] = 255
     expected = open_runner(weights)(images)[..., 0]
     found = open_runner(exported("tflite", "int8-tuned").path)(images)[..., 0]
-    assert ((found >= 0.5) == (expected >= 0.5)).mean((1, 2)).min() > 0.98
+    assert ((found >= 0.5) == (expected >= 0.5)).mean((1, 2)).min() > 0.99
 
 
 def test_a_second_export_gives_the_same_bytes(exported: Export, tmp_path: Path) -> None:

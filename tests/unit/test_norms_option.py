@@ -37,12 +37,16 @@ def recipe() -> StaticRecipe:
     graph = build_static_graph(model, CONTRACT, FORM).graph
     ranges = calibrate(graph, CONTRACT, data.images, source="2", weights_sha256=SOURCE.sha256)
     constants = {value.name: value.data for value in graph.constants() if value.data is not None}
-    return StaticRecipe(constants, MODEL.config, CONTRACT, FORM, ranges, {"note": "untrained", "mask_iou": 0.9})
+    return StaticRecipe(
+        constants, MODEL.config, CONTRACT, FORM, ranges, {"note": "untrained", "mask_iou": 0.9}
+    )
 
 
 @pytest.fixture
 def shipped(recipe: StaticRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    small = replace(recipe, form=replace(FORM, pointwise_bits=4), details={"note": "small", "mask_iou": 0.8})
+    small = replace(
+        recipe, form=replace(FORM, pointwise_bits=4), details={"note": "small", "mask_iou": 0.8}
+    )
     recipes = [recipe, small]  # the better one first
     monkeypatch.setattr(recipe_precision, "shipped_recipes", lambda: recipes)
 

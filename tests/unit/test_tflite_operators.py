@@ -235,3 +235,33 @@ def test_int8(name: str) -> None:
         assert steps.max() <= allowed_steps(name, kernels, graph, quantized), (
             f"{name}, {kernels}: max {steps.max()}, mean {steps.mean()} steps of {scale}"
         )
+
+
+def test_what_has_its_default_takes_no_bytes() -> None:
+    """Options of operators that have none, and the code of the most frequent operator."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    b = GraphBuilder((1, 4, 4, 2))
+    x = b.elementwise("gelu", b.input)
+    for _ in range(3):
+        x = b.mul(x, b.constant(np.array([2, 3], np.float32)))
+    data = emit_tflite(b.finish(b.add(x, b.input)), CONTRACT, "none")
+    model = schema.Model.GetRootAs(data)
+    graph = model.Subgraphs(0)
+    operators = [graph.Operators(index) for index in range(graph.OperatorsLength())]
+    codes = [model.OperatorCodes(one.OpcodeIndex()).BuiltinCode() for one in operators]
+    builtin = schema.BuiltinOperator
+    assert codes == [builtin.GELU, builtin.MUL, builtin.MUL, builtin.MUL, builtin.ADD]
+    assert [one.OpcodeIndex() for one in operators] == [1, 0, 0, 0, 2]
+    assert all(one.BuiltinOptionsType() == 0 and one.BuiltinOptions() is None for one in operators)
+
+
+def test_a_float_depthwise_convolution_gets_a_bias() -> None:
+    """Without one LiteRT 2.3 crashes on ARM64."""
+    b = GraphBuilder((1, 4, 4, 2))
+    inputs = b.input, b.constant(_random(1, 3, 3, 2))
+    graph = b.finish(b.add_node("depthwise_conv2d", inputs, (1, 4, 4, 2), dilation=1))
+    interpreter = Interpreter(model_content=emit_tflite(graph, CONTRACT, "none"))
+    (operator,) = interpreter._get_ops_details()[:1]
+    assert len(operator["inputs"]) == 3
+    assert_float(graph, "no bias")

@@ -23,7 +23,14 @@ DEFAULTS = (
 #: The named recipes of the .tflite file, from the smallest numbers to the largest.
 RECIPES = tuple(
     ("tflite", precision, f"egeunet_{precision}.tflite")
-    for precision in ("int8-tuned", "int8-mixed", "int8-dynamic", "float16", "float32")
+    for precision in (
+        "int4-mixed",
+        "int8-tuned",
+        "int8-mixed",
+        "int8-dynamic",
+        "float16",
+        "float32",
+    )
 )
 #: Stands for the runtime of a file that could not be made, or was made and did not pass the
 #: exporter's gates.

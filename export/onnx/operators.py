@@ -228,6 +228,6 @@ def _elementwise(operator: str) -> Lowering:
 
 for _op, _operator in {
     "add": "Add", "sub": "Sub", "mul": "Mul", "maximum": "Max", "gelu": "Gelu",
-    "sigmoid": "Sigmoid",
+    "sigmoid": "Sigmoid", "relu": "Relu",
 }.items():  # fmt: skip
     lowering(_op)(_elementwise(_operator))

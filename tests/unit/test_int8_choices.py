@@ -17,6 +17,7 @@ from egeunet.export.tflite.emit import emit_tflite
 from egeunet.model.errors import InputError
 from egeunet.quantize.grids import (
     KERNEL_SCALES,
+    ONE_SCALE,
     ZERO_POINT_UNIT,
     Kernels,
     asymmetric,
@@ -94,7 +95,21 @@ def test_how_many_scales_a_kernel_has(kernel_scales: str) -> None:
         for node in graph.nodes[:2]
     )
     assert dense == {"channel": [6, 6]}.get(kernel_scales, [1, 1])
-    assert depthwise == {"all-tensor": [1, 1]}.get(kernel_scales, [6, 6])
+    assert depthwise == ([1, 1] if kernel_scales in ONE_SCALE else [6, 6])
+
+
+@pytest.mark.parametrize(("kernel_scales", "count"), [("all-tensor", 6), ("one", 1)])
+def test_how_many_scales_a_kernel_of_four_bits_has(kernel_scales: str, count: int) -> None:
+    b = GraphBuilder((1, 4, 4, 16))
+    logits = b.conv2d(b.input, random(6, 1, 1, 16), random(6))
+    graph = quantized(b, logits, kernel_scales=kernel_scales, pointwise_bits=4)
+    _, kernel, bias = (graph.values[name].quantization for name in graph.nodes[0].inputs)
+    assert kernel is not None and bias is not None
+    assert len(kernel.scale) == count
+    if count == 1:  # LiteRT's own kernel refuses any other bias scale
+        source = graph.values[graph.input].quantization
+        assert source is not None
+        assert bias.scale == pytest.approx(source.scale * kernel.scale)
 
 
 @pytest.mark.parametrize(

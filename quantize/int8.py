@@ -176,8 +176,7 @@ class _Quantizer:
             inputs = [self._operand(name, like) for name in node.inputs]
         shape = self.graph.values[node.output].shape
         op, attributes = node.op, node.attributes
-        hybrid = node.output in self.hybrid
-        if op == "conv2d" and (hybrid or (dtype == "int8" and self.kernels.bits(node) == 4)):
+        if self._is_fully_connected(node):
             op, attributes = "fully_connected", {}
         output = self.b.add_node(op, inputs, shape, **attributes)
         quantization = self.scales[node.output] if dtype == "int8" else None
@@ -189,21 +188,21 @@ class _Quantizer:
             return self._activation(name, "float32")
         return self.b.constant(value.data)
 
+    def _is_fully_connected(self, node: Node) -> bool:
+        """Whether a convolution is written as the operator that has kernels for its numbers."""
+        if node.op != "conv2d" or node.output in self.hybrid:
+            return node.op == "conv2d"
+        return node.output not in self.keep_float and self.kernels.bits(node) == 4
+
     def _hybrid_inputs(self, node: Node) -> list[str]:
         """Operands of a float32 node whose constants are integers where they are many."""
-        x, *others = node.inputs
-        kernels = self.kernels
-        if node.op == "conv2d":
-            data, axis, levels = self._data(others[0]), kernels.axis(node), kernels.levels(node)
-            values, quantization = symmetric(data, axis, levels=levels, steps=self.steps)
-            kernel = self._constant(values[:, 0, 0], quantization, f"int{kernels.bits(node)}")
-        elif node.op == "depthwise_conv2d":
-            data, axis = self._data(others[0]), kernels.axis(node)
-            values, quantization = symmetric(data, axis, steps=self.steps)
-            kernel = self._dequantized(self._constant(values, quantization))
-        else:
+        if node.op not in ("conv2d", "depthwise_conv2d"):
             return [self._stored_operand(name) for name in node.inputs]
-        return [self._activation(x, "float32"), kernel, *map(self._float_operand, others[1:])]
+        x, _, *bias = node.inputs
+        kernel, _ = self._kernel(node)
+        if node.op == "depthwise_conv2d":
+            kernel = self._dequantized(kernel)
+        return [self._activation(x, "float32"), kernel, *map(self._float_operand, bias)]
 
     def _stored_operand(self, name: str) -> str:
         """A float32 operand that is stored as int8 if it is a large constant."""
@@ -215,34 +214,34 @@ class _Quantizer:
     def _dequantized(self, constant: str) -> str:
         return self.b.add_node("dequantize", (constant,), self.b.shape(constant))
 
-    def _data(self, name: str) -> NDArray[np.float32]:
-        return data_of(self.graph.values[name])
+    def _kernel(
+        self, node: Node, least: NDArray[np.float64] | float = 0.0
+    ) -> tuple[str, Quantization]:
+        """A convolution's kernel as an integer constant whose scales are ``least`` at least."""
+        kernels, data = self.kernels, data_of(self.graph.values[node.inputs[1]])
+        values, quantization = symmetric(
+            data, kernels.axis(node), least, kernels.levels(node), self.steps
+        )
+        if self._is_fully_connected(node):
+            values = values[:, 0, 0]  # (O, I)
+        return self._constant(values, quantization, f"int{kernels.bits(node)}"), quantization
 
     def _convolution_inputs(self, node: Node) -> list[str]:
-        x, weight, *bias = node.inputs
+        x, _, *bias = node.inputs
         step = self.scales[x].scale.astype(np.float64)
         channels = self.graph.values[node.output].shape[3]
         real_bias = data_of(self.graph.values[bias[0]]) if bias else np.zeros(channels, np.float32)
         # Beside a tiny kernel a bias would overflow: the channel gets a coarser scale.
-        least = np.abs(real_bias) / (step * _BIAS_UNITS)
-        kernels, bits = self.kernels, self.kernels.bits(node)
-        kernel, quantization = symmetric(
-            data_of(self.graph.values[weight]),
-            kernels.axis(node),
-            least,
-            kernels.levels(node),
-            self.steps,
-        )
+        kernel, quantization = self._kernel(node, np.abs(real_bias) / (step * _BIAS_UNITS))
         scale = (step * quantization.scale).astype(np.float32)
         quantized_bias = np.round(real_bias / (step * quantization.scale)).astype(np.int32)
         # LiteRT's own FULLY_CONNECTED compares a single scale with the product of the others.
-        if kernels.scales in ONE_SCALE and not (bits == 4 and len(quantization.scale) == 1):
+        compared = self._is_fully_connected(node) and len(quantization.scale) == 1
+        if self.kernels.scales in ONE_SCALE and not compared:
             scale = np.ones_like(scale)
-        if bits == 4:
-            kernel = kernel[:, 0, 0]  # (O, I)
         return [
             self._activation(x, "int8"),
-            self._constant(kernel, quantization, f"int{bits}"),
+            kernel,
             self._constant(quantized_bias, Quantization(scale, np.zeros(len(scale), np.int64))),
         ]
 

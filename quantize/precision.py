@@ -48,14 +48,12 @@ def int8(graph: Graph, source: Source, request: ExportRequest) -> Prepared:
     """
     if request.recipe is not None:
         return prepared_by_recipe(request.recipe, graph, source, request)
-    if request.norms == "tuned":
-        tuned = (static_int8(one, source, request) for one in _recipes(source))
-        return _best(tuned, request, source)
     if request.norms == "exact" or request.calibration is not None:
         return int8_mixed(graph, source, request)
-    recipes = shipped_recipes_of(source)
-    tuned = (static_int8(recipe, source, request) for recipe in recipes)
-    return _best(tuned, request, source) if recipes else int8_mixed(graph, source, request)
+    recipes = _recipes(source) if request.norms == "tuned" else shipped_recipes_of(source)
+    if not recipes:
+        return int8_mixed(graph, source, request)
+    return _best((static_int8(one, source, request) for one in recipes), request, source)
 
 
 def _best(candidates: Iterable[Prepared], request: ExportRequest, source: Source) -> Prepared:

@@ -13,11 +13,11 @@ _HYBRID_PIXELS = 32 * 32
 SAME_SCALE = ("slice", "max_pool", "reshape", "resize", "concat", "maximum", "relu")
 
 
-def scale_roots(graph: Graph, kept: Collection[str] = ()) -> Callable[[str], str]:
+def scale_roots(graph: Graph, small: Collection[str] = ()) -> Callable[[str], str]:
     """A function from a value's name to that of the value which stands for all tied to it.
 
     Values are tied by the operators of :data:`SAME_SCALE`, from inputs to output and on, but
-    for those that compute in float32: ``kept``, by their outputs.
+    for those of small maps in float32: ``small``, by their outputs.
     """
     parent: dict[str, str] = {}
 
@@ -27,14 +27,14 @@ def scale_roots(graph: Graph, kept: Collection[str] = ()) -> Callable[[str], str
         return name
 
     for node in graph.nodes:
-        for name in tied_inputs(node, kept):
+        for name in tied_inputs(node, small):
             parent[root(name)] = root(node.output)
     return root
 
 
-def tied_inputs(node: Node, kept: Collection[str] = ()) -> tuple[str, ...]:
-    """The inputs that have the scale of the node's output; ``kept`` have none."""
-    tied = node.op in SAME_SCALE and not in_group_norm(node) and node.output not in kept
+def tied_inputs(node: Node, small: Collection[str] = ()) -> tuple[str, ...]:
+    """The inputs that have the scale of the node's output; ``small`` have none."""
+    tied = node.op in SAME_SCALE and not in_group_norm(node) and node.output not in small
     return tuple(node.inputs) if tied else ()
 
 
@@ -88,14 +88,14 @@ def _needless(graph: Graph, found: set[str]) -> set[str]:
     return found - connected
 
 
-def _works_on(graph: Graph, node: Node, values: Collection[str]) -> bool:
+def _works_on(graph: Graph, node: Node, values: set[str]) -> bool:
     """Whether all that a node reads and gives is among ``values``, or constant."""
     if node.op == "conv2d":
         _, rows, columns, _ = data_of(graph.values[node.inputs[1]]).shape
         _, height, width, _ = graph.values[node.output].shape
         if (rows, columns) != (1, 1) or height * width > _HYBRID_PIXELS:
             return False
-    return {node.output, *_activations(graph, node)} <= set(values)
+    return {node.output, *_activations(graph, node)} <= values
 
 
 def _small_values(graph: Graph, pixels: int) -> set[str]:
@@ -103,10 +103,11 @@ def _small_values(graph: Graph, pixels: int) -> set[str]:
     found: set[str] = set()
     for node in graph.nodes:
         height, width = graph.values[node.output].shape[1:3]
-        read = _activations(graph, node)
-        resampled = node.op in ("resize", "max_pool", "mean") or not read
-        inherits = node.op not in ("resize", "max_pool") and read <= found
-        if (inherits and read) or (resampled and height * width <= pixels):
+        read, fits = _activations(graph, node), height * width <= pixels
+        small = read <= found or (fits and node.op == "mean")
+        if node.op in ("resize", "max_pool") or not read:
+            small = fits
+        if small:
             found.add(node.output)
     return found
 

@@ -177,14 +177,12 @@ class StaticTranslator(SmallMaps):
         self, norm: nn.GroupNorm, x: str, target: str, sign: Array, bias: Array | None = None
     ) -> str:
         """With ``brief_norms`` the statistics are those of the target itself."""
-        grouped = bias is None and self.has_groups_as_axis(target)
-        if grouped and target == x and self.is_small(x):
+        if self.form.brief_norms:
+            x = target
+        brief = self.form.brief_norms or (x == target and self.is_small(x))
+        if brief and bias is None and self.has_groups_as_axis(x):
             return self.grouped_affine(norm, x, sign)
-        if not self.form.brief_norms:
-            return super().group_affine(norm, x, target, sign, bias)
-        if grouped:
-            return self.grouped_affine(norm, target, sign)
-        return super().group_affine(norm, target, target, sign, bias)
+        return super().group_affine(norm, x, target, sign, bias)
 
     def centres(self, x: str) -> bool:
         """Not where sums are float32 of integers: those have digits to spare."""

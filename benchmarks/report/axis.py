@@ -69,5 +69,6 @@ class Axis:
         decade = 10.0 ** math.floor(math.log10(span / _MOST_TICKS))
         step = next(s * decade for s in (*_STEPS, 10, 20) if span / (s * decade) <= _MOST_TICKS)
         first = math.ceil(self.low / step)
-        values = (round((first + i) * step, 12) for i in range(_MOST_TICKS + 2))
+        digits = 12 - math.floor(math.log10(step))  # all of a tick, however short the axis
+        values = (round((first + i) * step, digits) for i in range(_MOST_TICKS + 2))
         return tuple(value for value in values if self.low <= value <= self.high)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from egeunet.benchmarks.report import (
@@ -146,6 +146,7 @@ def test_the_best_are_chosen_among_those_that_pass(report: dict[str, Any]) -> No
 
 @settings(deadline=None, max_examples=60)
 @given(values=st.lists(st.floats(0, 1e15), min_size=1, max_size=5), log=st.booleans())
+@example(values=[0.0, 1.5e-160], log=False)
 def test_axes_hold_every_value(values: list[float], log: bool) -> None:
     axis = Axis.around(values, log=log)
     places = [axis.percent(value) for value in values]

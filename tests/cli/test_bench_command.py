@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import signal
 import subprocess
@@ -14,14 +13,9 @@ from typing import Any
 
 import pytest
 
+import tiny_models as tiny
 from egeunet.benchmarks.report import load_report
 from egeunet.model import ModelContract
-
-_PATH = Path(__file__).parents[1] / "tiny_models.py"
-_SPEC = importlib.util.spec_from_file_location("tiny_models", _PATH)
-assert _SPEC is not None and _SPEC.loader is not None
-tiny = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(tiny)
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 NAME = "egeunet-bench"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
 import subprocess
 from collections.abc import Callable
@@ -13,14 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import tiny_models as tiny
 from egeunet.model import ModelContract
 from egeunet.model.metrics import Scores, scores
-
-_PATH = Path(__file__).parents[1] / "tiny_models.py"
-_SPEC = importlib.util.spec_from_file_location("tiny_models", _PATH)
-assert _SPEC is not None and _SPEC.loader is not None
-tiny = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(tiny)
 
 CONTRACT = ModelContract(32, 32)
 Run = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -10,7 +10,6 @@ last three in test_train_command.py and test_interrupts.py.
 
 from __future__ import annotations
 
-import importlib.util
 import struct
 import subprocess
 import zlib
@@ -22,11 +21,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-_PATH = Path(__file__).parents[1] / "tiny_models.py"
-_SPEC = importlib.util.spec_from_file_location("tiny_models", _PATH)
-assert _SPEC is not None and _SPEC.loader is not None
-tiny = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(tiny)
+import tiny_models as tiny
 
 pytestmark = pytest.mark.xdist_group("faults")
 Run = Callable[..., "subprocess.CompletedProcess[str]"]

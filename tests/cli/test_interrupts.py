@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import os
 import signal
@@ -15,13 +14,8 @@ from pathlib import Path
 
 import pytest
 
+import tiny_models as tiny
 from egeunet.export.provenance import sha256_of
-
-_PATH = Path(__file__).parents[1] / "tiny_models.py"
-_SPEC = importlib.util.spec_from_file_location("tiny_models", _PATH)
-assert _SPEC is not None and _SPEC.loader is not None
-tiny = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(tiny)
 
 pytestmark = pytest.mark.xdist_group("interrupts")
 Run = Callable[..., "subprocess.CompletedProcess[str]"]

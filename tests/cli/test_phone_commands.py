@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
@@ -14,20 +13,10 @@ from typing import Any
 
 import pytest
 
+import adb_stand_in as stand_in
+import tiny_models as tiny
 from egeunet.model import ModelContract
 
-TESTS = Path(__file__).parents[1]
-
-
-def load(name: str) -> Any:
-    spec = importlib.util.spec_from_file_location(name, TESTS / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-stand_in, tiny = load("adb_stand_in"), load("tiny_models")
 pytestmark = pytest.mark.xdist_group("android")
 
 

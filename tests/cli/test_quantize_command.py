@@ -3,7 +3,6 @@ egeunet-export. Synthetic pictures and random weights."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import signal
@@ -17,14 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import tiny_models as tiny
 from egeunet.export.runners import open_runner
 from egeunet.model.data.synthetic_files import write_synthetic
-
-_PATH = Path(__file__).parents[1] / "tiny_models.py"
-_SPEC = importlib.util.spec_from_file_location("tiny_models", _PATH)
-assert _SPEC is not None and _SPEC.loader is not None
-tiny = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(tiny)
 
 #: One worker runs all: what is slow is made once.
 pytestmark = pytest.mark.xdist_group("quantize command")

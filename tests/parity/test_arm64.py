@@ -7,7 +7,6 @@ what cannot be made is a failure and the emulator itself is installed; otherwise
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import tiny_models as tiny
 from egeunet.benchmarks.arm64 import arm64_row_part, default_root, problem, setup
 from egeunet.benchmarks.arm64.cpus import cpu_named
 from egeunet.benchmarks.arm64.host import missing_tools
@@ -26,12 +26,6 @@ from egeunet.export.runners import open_runner
 from egeunet.model.errors import InputError
 
 pytestmark = [pytest.mark.xdist_group("arm64"), pytest.mark.slow]
-
-_PATH = Path(__file__).parents[1] / "tiny_models.py"
-_SPEC = importlib.util.spec_from_file_location("tiny_models", _PATH)
-assert _SPEC is not None and _SPEC.loader is not None
-tiny = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(tiny)
 
 
 @pytest.fixture(scope="session")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import broken_files as broken
 from egeunet.benchmarks.bench import Bench
 from egeunet.benchmarks.candidates import Choice
 from egeunet.benchmarks.labelled_images import synthetic_images
@@ -20,12 +20,6 @@ from egeunet.export.lean import build_lean_graph
 from egeunet.export.onnx.form import build_onnx_graph
 from egeunet.model import ModelContract, load_weights, save_weights
 from egeunet.model.errors import InputError
-
-_PATH = Path(__file__).parents[1] / "broken_files.py"
-_SPEC = importlib.util.spec_from_file_location("broken_files", _PATH)
-assert _SPEC is not None and _SPEC.loader is not None
-broken = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(broken)
 
 SIDE = 128  # the network is the same at every size, and a quarter of the work
 #: File -> layer whose weights are zero in it.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
@@ -13,24 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+import adb_stand_in as stand_in
+import tiny_models as tiny
 from egeunet.benchmarks.android import AndroidOptions, android_rows, problem, remote_folder
 from egeunet.benchmarks.report.schema import SCHEMA_VERSION, TOOL, check_report
 from egeunet.export.report import TARGET_BYTES
 from egeunet.model import ModelContract
 from egeunet.model.errors import InputError
 
-TESTS = Path(__file__).parents[1]
-
-
-def load(name: str) -> Any:
-    spec = importlib.util.spec_from_file_location(name, TESTS / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-stand_in, tiny = load("adb_stand_in"), load("tiny_models")
 pytestmark = pytest.mark.xdist_group("android")
 
 

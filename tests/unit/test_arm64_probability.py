@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -10,17 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+import tiny_models as tiny
 from egeunet.benchmarks.arm64 import probability
 from egeunet.benchmarks.arm64.cpus import cpu_named
 from egeunet.export.runners.runner import CONTRACT_KEY
 from egeunet.model.contract import ModelContract
 from egeunet.model.errors import InputError
-
-_PATH = Path(__file__).parents[1] / "tiny_models.py"
-_SPEC = importlib.util.spec_from_file_location("tiny_models", _PATH)
-assert _SPEC is not None and _SPEC.loader is not None
-tiny = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(tiny)
 
 _CPU = cpu_named("cortex-a76")
 _CONTRACT = ModelContract(32, 32)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import random
 import subprocess
 import sys
@@ -12,16 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+import tiny_models as tiny
 from egeunet.export.onnx.mobile import to_ort
 from egeunet.export.runners import known_suffixes, open_runner
 from egeunet.model import ModelContract
 from egeunet.model.errors import InputError, MissingExtraError
-
-_PATH = Path(__file__).parents[1] / "tiny_models.py"
-_SPEC = importlib.util.spec_from_file_location("tiny_models", _PATH)
-assert _SPEC is not None and _SPEC.loader is not None
-tiny = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(tiny)
 
 CONTRACT = ModelContract(32, 32)
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 from dataclasses import replace
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import tiny_models as tiny
 from egeunet.benchmarks import candidates as module
 from egeunet.benchmarks.artefacts import NOT_KEPT, artefacts_of
 from egeunet.benchmarks.candidates import Choice
@@ -18,12 +18,6 @@ from egeunet.benchmarks.elsewhere import Elsewhere
 from egeunet.benchmarks.model_file import describe_file, exported_from
 from egeunet.export.provenance import sha256_of
 from egeunet.model.errors import GateError, InputError
-
-_PATH = Path(__file__).parents[1] / "tiny_models.py"
-_SPEC = importlib.util.spec_from_file_location("tiny_models", _PATH)
-assert _SPEC is not None and _SPEC.loader is not None
-tiny = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(tiny)
 
 ONE = (("tflite", "float32", "egeunet_float32.tflite"),)
 

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import tiny_models as tiny
 from egeunet.benchmarks import elsewhere as module
 from egeunet.benchmarks.elsewhere import MOST_IMAGES, Elsewhere
 from egeunet.benchmarks.labelled_images import synthetic_images
 from egeunet.benchmarks.rows import failed_gates
 from egeunet.export.runners import open_runner
-
-_PATH = Path(__file__).parents[1] / "tiny_models.py"
-_SPEC = importlib.util.spec_from_file_location("tiny_models", _PATH)
-assert _SPEC is not None and _SPEC.loader is not None
-tiny = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(tiny)
 
 SIDE = 32
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import tiny_models as tiny
 from egeunet.benchmarks.candidates import Candidate
 from egeunet.benchmarks.crew import Crew
 from egeunet.benchmarks.latency import Plan, measure
@@ -20,12 +20,6 @@ from egeunet.benchmarks.worker_process import WorkerProcess
 from egeunet.export.runners import open_runner
 from egeunet.model import ModelContract
 from egeunet.model.errors import InputError
-
-_PATH = Path(__file__).parents[1] / "tiny_models.py"
-_SPEC = importlib.util.spec_from_file_location("tiny_models", _PATH)
-assert _SPEC is not None and _SPEC.loader is not None
-tiny = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(tiny)
 
 CONTRACT = ModelContract(32, 32)
 IMAGE = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+import single_operators as single
 from egeunet.export.coreml import emit_coreml, run_package
 from egeunet.export.coreml.package import Package
 from egeunet.export.deploy import build_deploy_graph
@@ -22,12 +22,6 @@ from egeunet.export.graph import Graph, GraphBuilder
 from egeunet.model import EGEUNet, ModelContract
 from egeunet.model.atomic import replacing
 from egeunet.model.errors import InputError, MissingExtraError
-
-_PATH = Path(__file__).parents[1] / "single_operators.py"
-_SPEC = importlib.util.spec_from_file_location("single_operators", _PATH)
-assert _SPEC is not None and _SPEC.loader is not None
-single = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(single)
 
 pytestmark = pytest.mark.xdist_group("coreml")
 #: Of one operator on values of about 1, and of the whole network's probability.

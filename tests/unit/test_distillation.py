@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
-from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 
+import static_models
 from egeunet.model.losses import bce_dice
 from egeunet.quantize.distillation import Distillation
 from egeunet.quantize.taps import TappedNetwork
-
-_PATH = Path(__file__).parents[1] / "static_models.py"
-_SPEC = importlib.util.spec_from_file_location("static_models", _PATH)
-assert _SPEC is not None and _SPEC.loader is not None
-static_models = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(static_models)
 
 IMAGES = static_models.images(2)
 PLACES = {f"{part}{n}" for part in ("encoder", "decoder", "GAB") for n in range(1, 6)} | {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from ai_edge_litert import schema_py_generated as schema
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import tiny_models as tiny
 from egeunet.export import cli_export
 from egeunet.export.explain import explain, explanation_lines, explanation_of
 from egeunet.export.graph import Graph, GraphBuilder, Quantization
@@ -20,12 +20,6 @@ from egeunet.export.precisions import halve_constants
 from egeunet.export.tflite.emit import emit_tflite
 from egeunet.model import ModelContract
 from egeunet.model.errors import InputError
-
-_PATH = Path(__file__).parents[1] / "tiny_models.py"
-_SPEC = importlib.util.spec_from_file_location("tiny_models", _PATH)
-assert _SPEC is not None and _SPEC.loader is not None
-tiny = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(tiny)
 
 pytestmark = pytest.mark.xdist_group("tflite")
 CONTRACT = ModelContract(32, 32)

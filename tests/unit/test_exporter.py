@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,17 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+import tiny_models as tiny
 from egeunet.export import cli_export, export, exporter
 from egeunet.export.graph import Graph
 from egeunet.export.tflite import emit
 from egeunet.model import EGEUNet, EGEUNetConfig, ModelContract, save_weights
 from egeunet.model.errors import GateError, InputError, OutputError
-
-_PATH = Path(__file__).parents[1] / "tiny_models.py"
-_SPEC = importlib.util.spec_from_file_location("tiny_models", _PATH)
-assert _SPEC is not None and _SPEC.loader is not None
-tiny = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(tiny)
 
 pytestmark = pytest.mark.xdist_group("tflite")
 #: What design.md promises about FILE.json.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -35,12 +34,6 @@ from egeunet.quantize.static_form import StaticForm
 
 #: One worker runs all: the finished run is made once.
 pytestmark = pytest.mark.xdist_group("finetune")
-
-_PATH = Path(__file__).parents[1] / "static_models.py"
-_SPEC = importlib.util.spec_from_file_location("static_models", _PATH)
-assert _SPEC is not None and _SPEC.loader is not None
-static_models = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(static_models)
 
 
 def pictures(count: int, seed: int) -> Pictures:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -12,6 +9,7 @@ from ai_edge_litert.interpreter import OpResolverType
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import integer_graphs
 from egeunet.export.graph import GraphBuilder
 from egeunet.export.tflite.emit import emit_tflite
 from egeunet.model.errors import InputError
@@ -26,11 +24,6 @@ from egeunet.quantize.grids import (
 from egeunet.quantize.packed import pack
 from egeunet.quantize.trained_graph import grid, kernel_on_grid
 
-_PATH = Path(__file__).parents[1] / "integer_graphs.py"
-_SPEC = importlib.util.spec_from_file_location("integer_graphs", _PATH)
-assert _SPEC is not None and _SPEC.loader is not None
-integer_graphs = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(integer_graphs)
 random, quantized, run = integer_graphs.random, integer_graphs.quantized, integer_graphs.run
 CONTRACT, image_for = integer_graphs.CONTRACT, integer_graphs.image_for
 

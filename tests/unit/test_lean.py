@@ -3,9 +3,7 @@ bridges: test_lean_bridges.py, of whole networks: test_lean_network.py."""
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,16 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import exactness
 from egeunet.export.graph import Graph
 from egeunet.export.interpret import run_graph
 from egeunet.export.lean import LeanTranslator
 from egeunet.model.layers import GHPA, ChannelLayerNorm, resize
-
-_PATH = Path(__file__).parents[1] / "exactness.py"
-_SPEC = importlib.util.spec_from_file_location("exactness", _PATH)
-assert _SPEC is not None and _SPEC.loader is not None
-exactness = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(exactness)
 
 GAMMAS, randomized, double, noise = (
     exactness.GAMMAS, exactness.randomized, exactness.double, exactness.noise

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
+import exactness
 from egeunet.export.tflite.emit import emit_tflite
 from egeunet.model import ModelContract
-
-_PATH = Path(__file__).parents[1] / "exactness.py"
-_SPEC = importlib.util.spec_from_file_location("exactness", _PATH)
-assert _SPEC is not None and _SPEC.loader is not None
-exactness = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(exactness)
 
 graph_of, assert_equal, noise = exactness.graph_of, exactness.assert_equal, exactness.noise
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 import torch
 from ai_edge_litert.interpreter import Interpreter
 
+import exactness
 from egeunet.export.deploy import build_deploy_graph
 from egeunet.export.interpret import run_graph
 from egeunet.export.lean import build_lean_graph
@@ -19,12 +19,6 @@ from egeunet.model import EGEUNet, EGEUNetConfig, ModelContract
 from egeunet.model.data.synthetic import synthetic_sample
 from egeunet.model.packaged import shipped_weights
 from egeunet.model.weights import load_weights
-
-_PATH = Path(__file__).parents[1] / "exactness.py"
-_SPEC = importlib.util.spec_from_file_location("exactness", _PATH)
-assert _SPEC is not None and _SPEC.loader is not None
-exactness = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(exactness)
 
 #: Of the probability: in float64, and of real weights in float32.
 EXACT, ROUNDED = 4e-6, 1e-4

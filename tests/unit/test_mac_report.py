@@ -7,7 +7,6 @@ saved program and by fixed durations.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import tiny_models as tiny
 from egeunet.benchmarks.apple import MacOptions, mac_report, problem
 from egeunet.benchmarks.labelled_images import LabelledImages, synthetic_images
 from egeunet.benchmarks.report.schema import check_report
@@ -28,12 +28,6 @@ from egeunet.export.exporter import report_path
 from egeunet.export.provenance import tree_sha256
 from egeunet.model import load_weights
 from egeunet.model.errors import InputError
-
-_PATH = Path(__file__).parents[1] / "tiny_models.py"
-_SPEC = importlib.util.spec_from_file_location("tiny_models", _PATH)
-assert _SPEC is not None and _SPEC.loader is not None
-tiny = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(tiny)
 
 pytestmark = pytest.mark.xdist_group("coreml")
 MILLISECOND = 1_000_000

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import static_models
 from egeunet.model import ModelContract
 from egeunet.model.data.synthetic import synthetic_dataset
 from egeunet.model.losses import deep_supervision_loss
@@ -23,12 +23,6 @@ from egeunet.quantize.finetune_result import finetuned_recipe
 from egeunet.quantize.finetune_validation import Validation, masks_of
 from egeunet.quantize.mutual import MutualLoss, Pair
 from egeunet.quantize.taps import TappedNetwork
-
-_PATH = Path(__file__).parents[1] / "static_models.py"
-_SPEC = importlib.util.spec_from_file_location("static_models", _PATH)
-assert _SPEC is not None and _SPEC.loader is not None
-static_models = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(static_models)
 
 IMAGES = static_models.images(2)
 MASKS = (IMAGES[:, :1] > 0.5).float()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import json
 import sys
 from collections import Counter
@@ -19,18 +18,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
 
+import single_operators as single
 from egeunet.export.deploy import build_deploy_graph
 from egeunet.export.graph import Graph, GraphBuilder
 from egeunet.export.onnx import emit, emit_onnx, simplify
 from egeunet.export.runners import open_runner
 from egeunet.model import EGEUNet, EGEUNetConfig, ModelContract
 from egeunet.model.errors import MissingExtraError
-
-_PATH = Path(__file__).parents[1] / "single_operators.py"
-_SPEC = importlib.util.spec_from_file_location("single_operators", _PATH)
-assert _SPEC is not None and _SPEC.loader is not None
-single = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(single)
 
 pytestmark = pytest.mark.xdist_group("onnx")
 #: Of one operator on values of about 1, and of the whole network's probability.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+import exactness
 from egeunet.export.graph import Graph, GraphBuilder
 from egeunet.export.interpret import run_graph
 from egeunet.export.onnx import emit_onnx
@@ -23,19 +22,7 @@ from egeunet.export.onnx.form import OnnxTranslator, build_onnx_graph
 from egeunet.export.onnx.resizes import joined_resizes
 from egeunet.model import EGEUNet, EGEUNetConfig, ModelContract
 from egeunet.model.layers import GHPA
-
-
-def _module(name: str) -> Any:
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[1] / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-exactness = _module("exactness")
-randomized, double, noise = exactness.randomized, exactness.double, exactness.noise
-in_float64, assert_equal = exactness.in_float64, exactness.assert_equal
+from exactness import assert_equal, double, in_float64, noise, randomized
 
 SMALL = ModelContract(64, 96)
 pytestmark = pytest.mark.xdist_group("onnx")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -18,6 +17,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import static_models
 from egeunet.export.graph import Graph, GraphBuilder, Quantization
 from egeunet.export.group_kernel import group_kernel
 from egeunet.export.onnx import emit_onnx
@@ -37,12 +37,6 @@ from egeunet.quantize.scale_ties import float_outputs
 from egeunet.quantize.simulation import simulate
 from egeunet.quantize.static_form import StaticForm
 from egeunet.quantize.static_graph import build_static_graph, static_names
-
-_PATH = Path(__file__).parents[1] / "static_models.py"
-_SPEC = importlib.util.spec_from_file_location("static_models", _PATH)
-assert _SPEC is not None and _SPEC.loader is not None
-static_models = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(static_models)
 
 pytestmark = pytest.mark.xdist_group("onnx-int8")
 #: Where all arrangements are found; of a smaller one the maps are too small.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,8 @@ import pytest
 import torch
 from onnx import TensorProto, numpy_helper
 
+import single_operators as single
+import tiny_models as tiny
 from egeunet.export import export
 from egeunet.export.deploy import build_deploy_graph
 from egeunet.export.graph import Graph, GraphBuilder
@@ -27,18 +28,6 @@ from egeunet.model import EGEUNet, EGEUNetConfig, ModelContract
 from egeunet.model.errors import InputError
 from egeunet.model.metrics import agreement
 
-TESTS = Path(__file__).parents[1]
-
-
-def _module(name: str) -> Any:
-    spec = importlib.util.spec_from_file_location(name, TESTS / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-single, tiny = _module("single_operators"), _module("tiny_models")
 pytestmark = pytest.mark.xdist_group("onnx")
 NETWORK_TOLERANCE = 1e-4
 SMALL = ModelContract(64, 96, threshold=0.4)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import os
 import re
 import subprocess
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytest
 
+import tiny_models as tiny
 from egeunet.model import ModelContract
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,11 +24,6 @@ ROAD = ("model", "export", "quantize", "benchmarks")
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 SOURCES = sorted(path for folder in ROAD for path in (ROOT / folder).rglob("*.py"))
 
-_PATH = ROOT / "tests" / "tiny_models.py"
-_SPEC = importlib.util.spec_from_file_location("tiny_models", _PATH)
-assert _SPEC is not None and _SPEC.loader is not None
-tiny = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(tiny)
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+import integer_graphs
 from egeunet.export.graph import GraphBuilder
 from egeunet.quantize.packed import pack
 
-_PATH = Path(__file__).parents[1] / "integer_graphs.py"
-_SPEC = importlib.util.spec_from_file_location("integer_graphs", _PATH)
-assert _SPEC is not None and _SPEC.loader is not None
-integer_graphs = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(integer_graphs)
 random, quantized, run = integer_graphs.random, integer_graphs.quantized, integer_graphs.run
 
 

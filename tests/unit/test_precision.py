@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import tiny_models as tiny
 from egeunet.export import export, exporter
 from egeunet.export.deploy import build_deploy_graph
 from egeunet.export.exporter import deploy_graph, load_source
@@ -21,12 +21,6 @@ from egeunet.model import EGEUNet, ModelContract
 from egeunet.quantize import precision
 from egeunet.quantize.calibration import Calibration
 from egeunet.quantize.precision import shipped_calibrations
-
-_PATH = Path(__file__).parents[1] / "tiny_models.py"
-_SPEC = importlib.util.spec_from_file_location("tiny_models", _PATH)
-assert _SPEC is not None and _SPEC.loader is not None
-tiny = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(tiny)
 
 pytestmark = pytest.mark.xdist_group("tflite")
 

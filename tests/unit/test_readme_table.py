@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import bench_report as made_up
 from egeunet.benchmarks.readme_table import BEGIN, END, main, table, with_table
 from egeunet.model.errors import InputError
-
-_PATH = Path(__file__).parents[1] / "bench_report.py"
-_SPEC = importlib.util.spec_from_file_location("bench_report", _PATH)
-assert _SPEC is not None and _SPEC.loader is not None
-made_up = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(made_up)
 
 TEXT = f"# Title\n\n{BEGIN}\nold\n{END}\n\nrest\n"
 

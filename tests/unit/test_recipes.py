@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+import tiny_models as tiny
 from egeunet.export import export
 from egeunet.export.exporter import load_source
 from egeunet.export.lean import build_lean_graph
@@ -23,12 +23,6 @@ from egeunet.quantize.mixed_recipe import MixedRecipe
 from egeunet.quantize.precision import int8
 from egeunet.quantize.recipes import kind_of
 from egeunet.quantize.search import Step
-
-_PATH = Path(__file__).parents[1] / "tiny_models.py"
-_SPEC = importlib.util.spec_from_file_location("tiny_models", _PATH)
-assert _SPEC is not None and _SPEC.loader is not None
-tiny = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(tiny)
 
 pytestmark = pytest.mark.xdist_group("tflite")
 STEP = Step(2, 28, 123_456, 0.15, 0.97)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import copy
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+import bench_report as bench
 from egeunet.benchmarks.report import (
     check_report,
     compare,
@@ -24,12 +24,6 @@ from egeunet.benchmarks.report import (
 from egeunet.benchmarks.report.axis import Axis
 from egeunet.benchmarks.report.standings import Standings, pareto
 from egeunet.model.errors import InputError
-
-_PATH = Path(__file__).resolve().parents[1] / "bench_report.py"
-_SPEC = importlib.util.spec_from_file_location("bench_report", _PATH)
-assert _SPEC is not None and _SPEC.loader is not None
-bench = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(bench)
 
 _REPORT = bench.report()
 

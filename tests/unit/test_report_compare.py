@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+import bench_report as bench
 from egeunet.benchmarks.report import compare
-
-_PATH = Path(__file__).resolve().parents[1] / "bench_report.py"
-_SPEC = importlib.util.spec_from_file_location("bench_report", _PATH)
-assert _SPEC is not None and _SPEC.loader is not None
-bench = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(bench)
 
 _REPORT = bench.report()
 

@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
+import bench_report as bench
+import chromium
 from egeunet.benchmarks.report import html
-
-_TESTS = Path(__file__).resolve().parents[1]
-
-
-def _module(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, _TESTS / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # what dataclasses and annotations look up
-    spec.loader.exec_module(module)
-    return module
-
 
 pytestmark = pytest.mark.xdist_group("browser")  # one browser, not one a worker
 
-chromium = _module("chromium")
-bench = _module("bench_report")
 
 #: Elements that a page of ours has none of, or that would fetch something.
 _FORBIDDEN = {"iframe", "object", "embed", "link", "base", "form", "audio", "video", "source"}

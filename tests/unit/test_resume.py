@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ import pytest
 import torch
 
 import egeunet.model.training as training_module
+import tiny_training as tiny
 from egeunet.model import EGEUNetConfig
 from egeunet.model.checkpoint import FILE_NAME, TrainingState
 from egeunet.model.errors import InputError
@@ -25,11 +25,6 @@ from egeunet.model.training import CHECKPOINT_SECONDS, Trainer
 #: One worker runs all: the finished run is made once.
 pytestmark = pytest.mark.xdist_group("resume")
 
-_PATH = Path(__file__).parents[1] / "tiny_training.py"
-_SPEC = importlib.util.spec_from_file_location("tiny_training", _PATH)
-assert _SPEC is not None and _SPEC.loader is not None
-tiny = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(tiny)
 
 Make = Callable[..., Trainer]
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+import static_models
 from egeunet.export.graph import Graph, GraphBuilder
 from egeunet.export.tflite.emit import emit_tflite
 from egeunet.model import ModelContract
@@ -24,12 +23,6 @@ from egeunet.quantize.scale_ties import in_layer_norm, small_outputs, stays_floa
 from egeunet.quantize.static_form import StaticForm
 from egeunet.quantize.static_graph import build_static_graph, static_names
 from egeunet.quantize.trained_graph import TrainedGraph
-
-_PATH = Path(__file__).parents[1] / "static_models.py"
-_SPEC = importlib.util.spec_from_file_location("static_models", _PATH)
-assert _SPEC is not None and _SPEC.loader is not None
-static_models = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(static_models)
 
 CONTRACT = ModelContract(static_models.SIZE, static_models.SIZE)
 IMAGES = static_models.images(2)

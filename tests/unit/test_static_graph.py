@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+import static_models
 from egeunet.export.graph import GraphBuilder
 from egeunet.export.interpret import _OPERATORS, compute
 from egeunet.model import EGEUNet, ModelContract
@@ -25,12 +24,6 @@ from egeunet.quantize.static_graph import StaticTranslator, build_static_graph, 
 from egeunet.quantize.static_norms import StaticNorm, norm_names
 from egeunet.quantize.taps import TappedNetwork
 from egeunet.quantize.trained_graph import TrainedGraph
-
-_PATH = Path(__file__).parents[1] / "static_models.py"
-_SPEC = importlib.util.spec_from_file_location("static_models", _PATH)
-assert _SPEC is not None and _SPEC.loader is not None
-static_models = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(static_models)
 
 CONTRACT = ModelContract(static_models.SIZE, static_models.SIZE)
 IMAGES = static_models.images(2)

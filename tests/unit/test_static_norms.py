@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 import torch
 import torch.nn.functional as F
 
+import static_models
 from egeunet.model.errors import InputError
 from egeunet.quantize.static_norms import (
     StaticNorm,
@@ -16,12 +14,6 @@ from egeunet.quantize.static_norms import (
     norm_outputs,
     with_static_norms,
 )
-
-_PATH = Path(__file__).parents[1] / "static_models.py"
-_SPEC = importlib.util.spec_from_file_location("static_models", _PATH)
-assert _SPEC is not None and _SPEC.loader is not None
-static_models = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(static_models)
 
 MODEL = static_models.random_network()
 IMAGES = static_models.images(4)

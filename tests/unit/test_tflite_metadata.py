@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import struct
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
+import tiny_models as tiny
 from egeunet.export import export
 from egeunet.export.graph import Graph, GraphBuilder
 from egeunet.export.request import METADATA, ExportRequest
@@ -21,12 +21,6 @@ from egeunet.export.tflite.metadata import metadata_entries, segmenter_metadata
 from egeunet.export.tflite.metadata_schema import TABLES, Table, encode
 from egeunet.model import ModelContract
 from egeunet.model.errors import InputError
-
-_PATH = Path(__file__).parents[1] / "tiny_models.py"
-_SPEC = importlib.util.spec_from_file_location("tiny_models", _PATH)
-assert _SPEC is not None and _SPEC.loader is not None
-tiny = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(tiny)
 
 pytestmark = pytest.mark.xdist_group("tflite")
 CONTRACT = ModelContract(64, 96, threshold=0.4)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +12,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import single_operators as single
 from egeunet.export.graph import Graph, GraphBuilder
 from egeunet.export.interpret import activations, run_graph
 from egeunet.export.tflite.emit import emit_tflite
@@ -21,12 +20,6 @@ from egeunet.export.tflite.operators import LOWERINGS
 from egeunet.model import ModelContract
 from egeunet.quantize.calibration import Calibration
 from egeunet.quantize.int8 import quantize_int8
-
-_PATH = Path(__file__).parents[1] / "single_operators.py"
-_SPEC = importlib.util.spec_from_file_location("single_operators", _PATH)
-assert _SPEC is not None and _SPEC.loader is not None
-single = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(single)
 
 KERNELS = {
     "xnnpack": OpResolverType.AUTO,

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import static_models
 from egeunet.export.graph import Graph, GraphBuilder
 from egeunet.export.tflite.emit import emit_tflite
 from egeunet.model import EGEUNet, ModelContract, load_weights
@@ -31,12 +30,6 @@ from egeunet.quantize.trained_graph import (
     on_grid,
     scale_groups,
 )
-
-_PATH = Path(__file__).parents[1] / "static_models.py"
-_SPEC = importlib.util.spec_from_file_location("static_models", _PATH)
-assert _SPEC is not None and _SPEC.loader is not None
-static_models = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(static_models)
 
 Build = Callable[[GraphBuilder], str]
 

@@ -96,10 +96,11 @@ class Run:
         log: list[dict[str, float]] = []
         steps = 0
         for folder, recipe in zip(self.folders, self.recipes, strict=True):
-            repeats = recipe.repeats_of(training.ids)
+            seen = training.joined(validation) if recipe.whole else training
+            repeats = recipe.repeats_of(seen.ids)
             trainer = Trainer(
                 recipe,
-                Pictures.from_arrays(training.images, training.masks, repeats),
+                Pictures.from_arrays(seen.images, seen.masks, repeats),
                 held_out,
                 folder,
                 config=config,

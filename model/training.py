@@ -137,7 +137,7 @@ class Trainer:
     def _run_stage(self, stage: Stage, first_step: int, ends: int, total: int, bar: Any) -> None:
         pictures = self.training.resized(stage.size)
         length = self.steps_per_epoch(stage)
-        loss_of = _loss_of(self.world.replicated(self.model))
+        loss_of = _loss_of(self.world.replicated(self.model), self.recipe.pooled)
         step_loss = torch.compile(loss_of) if self.compiled else loss_of
         saved, losses = time.monotonic(), self.state.epoch_losses
         for step in range(self.state.step, ends):
@@ -238,9 +238,9 @@ def pooled_iou(model: EGEUNet, pictures: Pictures, threshold: float = 0.5) -> fl
     return overlap / max(union, 1)
 
 
-def _loss_of(model: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
+def _loss_of(model: nn.Module, pooled: float) -> Callable[[Tensor, Tensor], Tensor]:
     def loss_of(images: Tensor, masks: Tensor) -> Tensor:
-        return deep_supervision_loss(model(images), masks)
+        return deep_supervision_loss(model(images), masks, pooled)
 
     return loss_of
 

@@ -149,6 +149,7 @@ def test_zoom_above_one_enlarges() -> None:
         ({"rotate": -10.0}, "rotate must be 0 or more, got -10.0"),
         ({"blank": float("nan")}, "blank must be 0 or more, got nan"),
         ({"gain": float("inf")}, "gain must be 0 or more, got inf"),
+        ({"fade": -0.5}, "fade must be 0 or more, got -0.5"),
     ],
 )
 def test_bad_ranges_are_named(values: dict[str, Any], seen: str) -> None:
@@ -174,3 +175,35 @@ def test_blank_pictures_are_restyled_to_finite_values() -> None:
     images = torch.stack((torch.zeros(3, 8, 8), torch.rand(3, 8, 8)))
     restyled, _ = replace(OFF, restyle=1.0)(images, torch.zeros(2, 1, 8, 8), rng())
     assert torch.isfinite(restyled).all() and restyled.min() >= 0 and restyled.max() <= 1
+
+
+def disc(radius: int) -> tuple[Tensor, Tensor]:
+    """A dark lesion, a fifth of grey below its skin, and its mask."""
+    y, x = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
+    mask = ((y - 32) ** 2 + (x - 32) ** 2 <= radius**2).float().expand(8, 1, -1, -1)
+    skin = torch.tensor([0.8, 0.6, 0.5]).view(1, 3, 1, 1)
+    return skin - 0.2 * mask, mask
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.integers(0, 10**6))
+def test_a_faded_lesion_comes_nearer_to_its_skin_and_keeps_a_quarter(seed: int) -> None:
+    images, masks = disc(16)
+    faded, same = replace(OFF, fade=1.0)(images, masks, rng(seed))
+    assert torch.allclose(same, masks, atol=ROUNDING)
+    centre, corner = (slice(None), slice(None), 32, 32), (slice(None), slice(None), 0, 0)
+    left = (faded[corner] - faded[centre]) / 0.2  # (8, 3), of the contrast
+    assert ((left >= 0.25 - 1e-3) & (left <= 1 + 1e-3)).all()
+    assert left.std(0).min() > 0.02, "each lesion fades in its own way"
+    assert torch.allclose(faded[corner], images[corner], atol=1e-4), "the skin stays"
+    assert (left - left[:, :1]).abs().max() <= 1e-3, "all channels alike"
+
+
+@pytest.mark.parametrize("radius", [0, 60])
+def test_without_a_lesion_or_without_skin_nothing_fades(radius: int) -> None:
+    images, masks = disc(radius)
+    masks = masks * (radius > 0)
+    images = images * torch.linspace(0.9, 1, 64)  # a colour of its own in every column
+    faded, _ = replace(OFF, fade=1.0)(images, masks, rng())
+    assert torch.isfinite(faded).all()
+    assert torch.allclose(faded, images, atol=10 * ROUNDING)

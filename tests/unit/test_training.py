@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ import pytest
 import torch
 
 import egeunet.model.training as training_module
+import tiny_training as tiny
 from egeunet.model import EGEUNet
 from egeunet.model.checkpoint import TrainingState
 from egeunet.model.errors import InputError, OutputError
@@ -25,11 +25,6 @@ from egeunet.model.training_log import COLUMNS, draw_curves, write_log
 #: One worker runs all: the finished run is made once.
 pytestmark = pytest.mark.xdist_group("training")
 
-_PATH = Path(__file__).parents[1] / "tiny_training.py"
-_SPEC = importlib.util.spec_from_file_location("tiny_training", _PATH)
-assert _SPEC is not None and _SPEC.loader is not None
-tiny = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(tiny)
 
 Make = Callable[..., Trainer]
 
@@ -132,6 +127,18 @@ def test_pooled_iou_is_one_confusion_matrix_over_all_pixels() -> None:
     masks = pictures.masks.numpy()
     wanted = (predicted & masks).sum() / (predicted | masks).sum()
     assert pooled_iou(model, pictures) == pytest.approx(wanted, abs=1e-3)
+
+
+def test_the_recipes_share_of_pooled_dice_is_in_the_loss(make: Make) -> None:
+    """On the same first batch, with the same weights."""
+    first = [
+        make(recipe=replace(tiny.RECIPE, stages=(Stage(64, 1, 12),), pooled=part))
+        .run()
+        .log[0]["loss"]
+        for part in (0.0, 0.5, 1.0)
+    ]
+    assert len(set(first)) == 3
+    assert first[1] == pytest.approx((first[0] + first[2]) / 2, rel=1e-5)
 
 
 def test_only_kernels_decay(make: Make) -> None:

@@ -117,6 +117,13 @@ class Recipe:
         cosine = 0.5 * (1 + math.cos(math.pi * progress))
         return self.learning_rate * (self.final_rate + (1 - self.final_rate) * cosine)
 
+    def decay(self, step: int) -> float:
+        """Of the averaged weights at ``step`` (from 0).
+
+        Short memory at first, so that the average does not start from random weights.
+        """
+        return min(self.ema, (1 + step) / (10 + step))
+
     def repeats_of(self, ids: Sequence[str]) -> NDArray[np.int64]:
         """How often an epoch shows each of these pictures, (N,)."""
         return np.array([self.repeats if i >= self.repeat_from else 1 for i in ids], np.int64)

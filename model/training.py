@@ -192,11 +192,9 @@ class Trainer:
 
     @torch.no_grad()
     def _average(self, step: int) -> None:
-        # Short memory at first, so that the average does not start from random weights.
-        decay = min(self.recipe.ema, (1 + step) / (10 + step))
         targets: list[Tensor] = list(self.averaged.parameters())
         sources: list[Tensor] = list(self.model.parameters())
-        torch._foreach_lerp_(targets, sources, 1 - decay)
+        torch._foreach_lerp_(targets, sources, 1 - self.recipe.decay(step))
 
     def _end_epoch(self, stage: Stage, epoch: int, loss: float, bar: Any) -> None:
         if (epoch + 1) % self.recipe.validate_every and epoch + 1 < self._epochs(stage):

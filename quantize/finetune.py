@@ -189,7 +189,7 @@ class Finetuner:
                     "fine-tune anew with a lower learning rate"
                 )
             optimizer.step()
-            average(averaged, model, min(plan.ema, (1 + step - first) / (10 + step - first)))
+            average(averaged, model, rates.decay(step - first))
             self.state.step = step + 1
             bar.update()
             if index == length - 1:

@@ -99,12 +99,13 @@ def rank_forms(
 def _fine_tuned(
     reference: EGEUNet, contract: ModelContract, training: Pictures, form: StaticForm, steps: int
 ) -> nn.Module:
-    plan = replace(PLANS["isic2017"], form=form, mutual=0.0, phases=(Phase("integer", 1, _RATE),))
+    phase = Phase("integer", 1, _RATE)
+    plan = replace(PLANS["isic2017"], form=form, mutual=0.0, phases=(phase,), ema=_DECAY)
     samples = fitting_samples(training, contract)
     student = Networks(plan, reference, contract, samples).student(Phase("float", 1, _RATE), None)
     averaged = copy.deepcopy(student).eval()
     loss = Distillation(TappedNetwork(copy.deepcopy(reference)), samples[:8], _TRUTH, plan.maps)
-    optimizer, rates = new_optimizer(student, plan.weight_decay), plan.rates(plan.phases[0])
+    optimizer, rates = new_optimizer(student, plan.weight_decay), plan.rates(phase)
     student.train()
     for step in range(steps):
         rng = np.random.default_rng([plan.seed, step])
@@ -116,7 +117,7 @@ def _fine_tuned(
         loss(student, images, masks).backward()
         nn.utils.clip_grad_norm_(student.parameters(), 5.0)
         optimizer.step()
-        average(averaged, student, min(_DECAY, (1 + step) / (10 + step)))
+        average(averaged, student, rates.decay(step))
     return averaged
 
 

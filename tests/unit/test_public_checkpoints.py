@@ -10,25 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from egeunet.model import EGEUNet, EGEUNetConfig, ModelContract, load_weights
-from egeunet.model.errors import InputError
-
-State = dict[str, Tensor]
-SMALL = EGEUNetConfig(channels=(4, 8, 4, 8, 8, 8))
+from state_dicts import SMALL, State, assert_refused, saved, small_state
 
 
 @pytest.fixture(scope="module")
 def state() -> State:
-    """Of a small network, with the public code's names."""
-    torch.manual_seed(0)
-    return EGEUNet(SMALL).state_dict()
-
-
-def saved(path: Path, value: Any) -> Path:
-    torch.save(value, path)
-    return path
+    return small_state()
 
 
 def assert_loads(path: Path, state: State) -> None:
@@ -37,14 +27,6 @@ def assert_loads(path: Path, state: State) -> None:
     assert model.config == SMALL
     assert contract == ModelContract(normalization="minmax255")
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
-
-
-def assert_refused(path: Path, reason: str) -> None:
-    with pytest.raises(InputError, match=reason) as caught:
-        load_weights(path)
-    message = str(caught.value)
-    assert message.startswith(f"{path}: ")
-    assert "\n" not in message and "\x1b" not in message
 
 
 def as_latest(state: State) -> dict[str, Any]:

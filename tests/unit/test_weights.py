@@ -15,29 +15,12 @@ from torch import Tensor, nn
 from egeunet.model import EGEUNet, EGEUNetConfig, ModelContract, load_weights, save_weights
 from egeunet.model.errors import InputError
 from egeunet.model.weights import shipped_weights
-
-State = dict[str, Tensor]
-SMALL = EGEUNetConfig(channels=(4, 8, 4, 8, 8, 8))
+from state_dicts import SMALL, State, assert_refused, saved, small_state
 
 
 @pytest.fixture(scope="module")
 def state() -> State:
-    """Of a small network, with the public code's names."""
-    torch.manual_seed(0)
-    return EGEUNet(SMALL).state_dict()
-
-
-def saved(path: Path, value: Any) -> Path:
-    torch.save(value, path)
-    return path
-
-
-def assert_refused(path: Path, reason: str) -> None:
-    with pytest.raises(InputError, match=reason) as caught:
-        load_weights(path)
-    message = str(caught.value)
-    assert message.startswith(f"{path}: ")
-    assert "\n" not in message and "\x1b" not in message
+    return small_state()
 
 
 def changed(state: State, name: str, value: Tensor | None) -> State:

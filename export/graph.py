@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -140,6 +141,13 @@ class GraphBuilder:
         self.nodes: list[Node] = []
         self.input = name
         self.scope = ""
+
+    @contextmanager
+    def within(self, part: str) -> Iterator[None]:
+        """What is appended inside comes from ``part`` of the present scope."""
+        outer, self.scope = self.scope, f"{self.scope}/{part}"
+        yield
+        self.scope = outer
 
     def finish(self, output: str) -> Graph:
         """The graph that ends in ``output``."""

@@ -81,33 +81,32 @@ class LeanTranslator(LeanBridge):
         """GroupNorm of ``target`` with the statistics of ``x``, both flipped by ``sign`` and
         both still without ``bias`` (flipped, too)."""
         b = self.b
-        outer, b.scope = b.scope, f"{b.scope}/group_norm"
-        channels, groups = norm.num_channels, norm.num_groups
-        gather, spread = gather_groups(channels, groups), spread_groups(channels, groups)
-        gamma, beta = as_array(norm.weight), as_array(norm.bias)
-        column, none = (-1, 1, 1, 1), np.zeros(channels, np.float32)
-        first = mean = self.average(x)
-        if bias is not None:
-            mean = b.add(first, b.constant(bias.reshape(1, 1, 1, -1)))
-        mean = b.conv2d(mean, gather * sign, none[:groups])
-        # What is to be taken from each channel of x: its group's mean, flipped, without the bias.
-        centre = b.conv2d(mean, spread * sign.reshape(column), none if bias is None else -bias)
-        centred = b.sub(x, self.row(centre, x)) if self.centres(x) else None
-        eps = np.full(groups, norm.eps, np.float32)
-        if centred is not None:
-            variance = b.conv2d(self.average(b.mul(centred, centred)), gather, eps)
-            deviation = b.elementwise("rsqrt", variance)
-        else:
-            square = b.conv2d(self.average_square(x, first, bias), gather, eps)
-            deviation = self.deviation(square, mean, norm.eps)
-        factor = b.conv2d(deviation, spread * (gamma * sign).reshape(column), none)
-        offset = b.constant(beta.reshape(1, 1, 1, -1))
-        if centred is not None and target == x:
-            target = centred
-        else:
-            offset = b.sub(offset, b.mul(factor, centre))
-        result = self.affine(target, factor, offset)
-        b.scope = outer
+        with b.within("group_norm"):
+            channels, groups = norm.num_channels, norm.num_groups
+            gather, spread = gather_groups(channels, groups), spread_groups(channels, groups)
+            gamma, beta = as_array(norm.weight), as_array(norm.bias)
+            column, none = (-1, 1, 1, 1), np.zeros(channels, np.float32)
+            first = mean = self.average(x)
+            if bias is not None:
+                mean = b.add(first, b.constant(bias.reshape(1, 1, 1, -1)))
+            mean = b.conv2d(mean, gather * sign, none[:groups])
+            # What each channel of x loses: its group's mean, flipped, without the bias.
+            centre = b.conv2d(mean, spread * sign.reshape(column), none if bias is None else -bias)
+            centred = b.sub(x, self.row(centre, x)) if self.centres(x) else None
+            eps = np.full(groups, norm.eps, np.float32)
+            if centred is not None:
+                variance = b.conv2d(self.average(b.mul(centred, centred)), gather, eps)
+                deviation = b.elementwise("rsqrt", variance)
+            else:
+                square = b.conv2d(self.average_square(x, first, bias), gather, eps)
+                deviation = self.deviation(square, mean, norm.eps)
+            factor = b.conv2d(deviation, spread * (gamma * sign).reshape(column), none)
+            offset = b.constant(beta.reshape(1, 1, 1, -1))
+            if centred is not None and target == x:
+                target = centred
+            else:
+                offset = b.sub(offset, b.mul(factor, centre))
+            result = self.affine(target, factor, offset)
         return result
 
     def centres(self, x: str) -> bool:
@@ -190,9 +189,8 @@ class LeanTranslator(LeanBridge):
     def unscaled_norm(self, norm: ChannelLayerNorm, x: str, kept: Array) -> str:
         """LayerNorm without beta, times ``kept`` in place of gamma."""
         b = self.b
-        outer, b.scope = b.scope, f"{b.scope}/layer_norm"
-        normed = self.times_deviation(self.centred(x, 1), 1, kept, norm.eps)
-        b.scope = outer
+        with b.within("layer_norm"):
+            normed = self.times_deviation(self.centred(x, 1), 1, kept, norm.eps)
         return normed
 
     def scaled_norm(self, norm: nn.Module, x: str) -> tuple[str, Array]:
@@ -201,7 +199,6 @@ class LeanTranslator(LeanBridge):
         gamma, beta = as_array(norm.weight), as_array(norm.bias)
         foldable = np.abs(gamma).min() > _SMALLEST_GAMMA
         normed = self.unscaled_norm(norm, x, np.ones_like(gamma) if foldable else gamma)
-        outer, b.scope = b.scope, f"{b.scope}/layer_norm"
-        normed = b.add(normed, self.row(beta / gamma if foldable else beta, normed))
-        b.scope = outer
+        with b.within("layer_norm"):
+            normed = b.add(normed, self.row(beta / gamma if foldable else beta, normed))
         return normed, gamma if foldable else np.ones_like(gamma)

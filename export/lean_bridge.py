@@ -70,10 +70,11 @@ class LeanBridge(Translator):
         gamma = np.concatenate([np.pad(as_array(norm.weight), fill) for norm in norms])
         beta = np.concatenate([np.pad(as_array(norm.bias), fill) for norm in norms])
         real = (np.arange(slot) < group).astype(np.float32)
-        outer, b.scope = b.scope, f"{b.scope}/layer_norm"
-        normed = self.times_deviation(centred, groups, gamma, norms[0].eps, np.tile(real, groups))
-        normed = b.add(normed, self.row(beta, normed))
-        b.scope = outer
+        with b.within("layer_norm"):
+            normed = self.times_deviation(
+                centred, groups, gamma, norms[0].eps, np.tile(real, groups)
+            )
+            normed = b.add(normed, self.row(beta, normed))
         mixed = []
         for branch, part in zip(module.groups, b.split(normed, groups), strict=True):
             weight, bias, dilation = convolution_arrays(branch[1])
@@ -88,14 +89,13 @@ class LeanBridge(Translator):
         """LayerNorm of the concatenated ``parts`` and the 1x1 convolution behind it; nothing
         pads the latter, so the whole affine goes into it."""
         b = self.b
-        outer, b.scope = b.scope, f"{b.scope}/layer_norm"
-        mixed = b.concat(parts)
-        scaled, constant = _centring(norm, real, kernel, bias)
-        gather, none = mean_kernel(real, 1), np.zeros(1, np.float32)
-        mean = b.conv2d(mixed, gather, none)
-        square = b.conv2d(b.mul(mixed, mixed), gather, np.full(1, norm.eps, np.float32))
-        deviation = self.deviation(square, mean, norm.eps)
-        b.scope = outer
+        with b.within("layer_norm"):
+            mixed = b.concat(parts)
+            scaled, constant = _centring(norm, real, kernel, bias)
+            gather, none = mean_kernel(real, 1), np.zeros(1, np.float32)
+            mean = b.conv2d(mixed, gather, none)
+            square = b.conv2d(b.mul(mixed, mixed), gather, np.full(1, norm.eps, np.float32))
+            deviation = self.deviation(square, mean, norm.eps)
         projected = b.conv2d(mixed, scaled, np.zeros(len(bias), np.float32))
         projected = b.mul(projected, deviation)
         return b.add(projected, self.row(constant, projected))
@@ -105,16 +105,15 @@ class LeanBridge(Translator):
     ) -> str:
         """:meth:`tail` for one output, ``weight`` (channels,), without the concatenation."""
         b, groups = self.b, len(parts)
-        outer, b.scope = b.scope, f"{b.scope}/layer_norm"
-        everywhere = np.tile(real, groups)
-        scaled, constant = _centring(norm, everywhere, weight[None, None, None], bias)
-        one, none = np.ones((1, 1, 1, len(real)), np.float32), np.zeros(1, np.float32)
-        gather = one * real / everywhere.sum()
-        mean = b.conv2d(self.total(parts), gather, none)
-        squares = self.total([b.mul(part, part) for part in parts])
-        square = b.conv2d(squares, gather, np.full(1, norm.eps, np.float32))
-        deviation = self.deviation(square, mean, norm.eps)
-        b.scope = outer
+        with b.within("layer_norm"):
+            everywhere = np.tile(real, groups)
+            scaled, constant = _centring(norm, everywhere, weight[None, None, None], bias)
+            one, none = np.ones((1, 1, 1, len(real)), np.float32), np.zeros(1, np.float32)
+            gather = one * real / everywhere.sum()
+            mean = b.conv2d(self.total(parts), gather, none)
+            squares = self.total([b.mul(part, part) for part in parts])
+            square = b.conv2d(squares, gather, np.full(1, norm.eps, np.float32))
+            deviation = self.deviation(square, mean, norm.eps)
         weights = b.split(self.row(scaled[0, 0, 0], parts[0]), groups)
         weighted = [b.mul(part, factor) for part, factor in zip(parts, weights, strict=True)]
         projected = b.conv2d(self.total(weighted), one, none)

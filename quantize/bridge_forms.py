@@ -85,11 +85,9 @@ class BridgeForms(LeanTranslator):
     def divided(self, x: str, factors: Array, eps: float) -> str:
         """Channels over the root of the mean square of ``factors`` times them."""
         b = self.b
-        outer, b.scope = b.scope, f"{b.scope}/layer_norm"
-        gather = (factors**2 / len(factors)).astype(np.float32).reshape(1, 1, 1, -1)
-        x = b.mul(x, self.inverse_root(x, gather, eps))
-        b.scope = outer
-        return x
+        with b.within("layer_norm"):
+            gather = (factors**2 / len(factors)).astype(np.float32).reshape(1, 1, 1, -1)
+            return b.mul(x, self.inverse_root(x, gather, eps))
 
     def dense(self, parts: DenseBridge, deep: str, skip: str, x: str) -> str:
         """A GAB as dilated convolutions of skip + lifted deep map + mask."""

@@ -55,12 +55,10 @@ class SmallMaps(BridgeForms):
         """GroupNorm of a small map that is flipped by ``sign``. (What is flipped is so in the
         statistics, too: exact but for groups of both signs.)"""
         b = self.b
-        outer, b.scope = b.scope, f"{b.scope}/group_norm"
-        x = self.standardized(x, (1, 3), norm.num_groups)
-        x = b.mul(x, b.constant(as_array(norm.weight) * sign))
-        x = b.add(x, b.constant(as_array(norm.bias)))
-        b.scope = outer
-        return x
+        with b.within("group_norm"):
+            x = self.standardized(x, (1, 3), norm.num_groups)
+            x = b.mul(x, b.constant(as_array(norm.weight) * sign))
+            return b.add(x, b.constant(as_array(norm.bias)))
 
     def scaled_norm(self, norm: nn.Module, x: str) -> tuple[str, Array]:
         if not self.is_small(x):
@@ -70,11 +68,8 @@ class SmallMaps(BridgeForms):
 
     def in_layer_norm(self, x: str) -> str:
         """Channels, standardized at every pixel."""
-        b = self.b
-        outer, b.scope = b.scope, f"{b.scope}/layer_norm"
-        x = self.standardized(x, (3,))
-        b.scope = outer
-        return x
+        with self.b.within("layer_norm"):
+            return self.standardized(x, (3,))
 
     def shifted(self, norms: Sequence[ChannelLayerNorm], x: str) -> str:
         """Plus beta / gamma of norms side by side, whose gammas are still to be multiplied by."""

@@ -1,8 +1,8 @@
 """Augmentation of a whole batch at once, reproducible from a seed and a step number.
 
 Geometry (flips, rotation, zoom, shear, shift) is one affine resampling of image and
-mask together; lesions are faded; colour (gain per channel, brightness, contrast, saturation)
-follows.
+mask together; pasted lesions and colour (gain per channel, brightness, contrast, saturation)
+follow.
 """
 
 from __future__ import annotations
@@ -21,14 +21,12 @@ from egeunet.model.errors import InputError
 _LUMA = (0.299, 0.587, 0.114)
 #: Of a channel, in 0..1: a blank picture has none to be divided by.
 _SMALLEST_DEVIATION = 0.01
-#: Of the picture: with less skin than this in sight nobody knows what the lesion fades to.
-_SMALLEST_SKIN = 0.02
-#: Of a lesion's contrast: with all of it gone there is nothing to be found.
-_MOST_FADED = 0.75
-#: Pixels over which a fading lesion's border is blended, at 256 pixels a side.
-_FADED_BORDER = 9
+#: Of the picture: with less in sight nobody knows the skin's colour.
+_SMALLEST_SKIN = 0.05
+#: Pixels of a 256 pixel side over which a pasted lesion's surroundings blend into the new ones.
+_PASTED_BORDER = 17
 _RANGES = ("rotate", "stretch", "shear", "shift", "gain", "brightness", "contrast", "saturation",
-           "blank", "restyle", "fade")  # fmt: skip
+           "blank", "restyle", "paste")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -46,8 +44,9 @@ class Augmentation:
         blank: probability of a blanked rectangle (cutout; the mask stays).
         restyle: probability that an image takes, in part, the colours of the next one of the
             batch: mean and deviation of each channel (Reinhard et al., 2001, in RGB).
-        fade: probability that a lesion loses a random part, up to three quarters, of what sets it
-            off from the mean colour of the skin around it: pale lesions are rare in training.
+        paste: probability that an image takes the lesion of the one before it in the batch, if
+            that is the larger one (copy-paste, Ghiasi et al., CVPR 2021), moved by the difference
+            of both skins' mean colours: large lesions in the surroundings of small ones.
     """
 
     flip: bool = True
@@ -62,7 +61,7 @@ class Augmentation:
     saturation: float = 0.3
     blank: float = 0.0
     restyle: float = 0.0
-    fade: float = 0.0
+    paste: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 < self.zoom[0] <= self.zoom[1]:
@@ -89,8 +88,8 @@ class Augmentation:
         both = torch.cat((images, masks), dim=1)
         both = F.grid_sample(both, grid, padding_mode="reflection", align_corners=False)
         images, masks = both[:, :3], both[:, 3:]
-        if self.fade:
-            images = self._faded(images, masks, rng)
+        if self.paste:
+            images, masks = self._pasted(images, masks, rng)
         if self.restyle:
             images = self._restyled(images, rng)
         images = self._colour(images, rng)
@@ -112,19 +111,25 @@ class Augmentation:
                 (sin * sx, (sin * shear + cos) * sy, shift[1]))  # fmt: skip
         return np.moveaxis(np.array(rows), 2, 0).astype(np.float32)
 
-    def _faded(self, images: Tensor, masks: Tensor, rng: np.random.Generator) -> Tensor:
-        """Some lesions moved by a random part of the way to the mean colour of their skin."""
-        count = len(images)
-        part = rng.uniform(0, _MOST_FADED, count) * (rng.random(count) < self.fade)
-        way = torch.from_numpy(part.astype(np.float32)).view(-1, 1, 1, 1).to(images.device)
-        skin = 1 - masks
-        seen = skin.sum((2, 3), keepdim=True)  # (B, 1, 1, 1), pixels
-        colour = (images * skin).sum((2, 3), keepdim=True) / seen.clamp(min=1)
-        way = way * (seen >= _SMALLEST_SKIN * skin[0].numel())
-        # Wider than the border as drawn, so that no edge appears which only the mask explains.
-        side = _FADED_BORDER * images.shape[-1] // 512 * 2 + 1
-        soft = F.avg_pool2d(masks, side, 1, side // 2, count_include_pad=False)
-        return images + way * soft * (colour - images)
+    def _pasted(
+        self, images: Tensor, masks: Tensor, rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Some images with the larger lesion of the one before."""
+        drawn = torch.from_numpy(rng.random(len(images)) < self.paste).to(images.device)
+        others, lesions = images.roll(1, 0), masks.roll(1, 0)
+        area, skin = masks.mean((1, 2, 3)), (1 - masks).mean((1, 2, 3))  # (B,)
+        known = skin >= _SMALLEST_SKIN
+        chosen = drawn & known & known.roll(1, 0) & (area.roll(1, 0) > area)
+        colour = (images * (1 - masks)).mean((2, 3)) / skin.clamp(min=_SMALLEST_SKIN)[:, None]
+        moved = others + (colour - colour.roll(1, 0))[:, :, None, None]
+        side = _PASTED_BORDER * images.shape[-1] // 512 * 2 + 1
+        near = F.avg_pool2d(lesions, side, 1, side // 2, count_include_pad=False)
+        # Whole on the lesion and its border, so that no edge appears which nature did not draw.
+        taken = chosen.view(-1, 1, 1, 1)
+        part = (2 * near).clamp(0, 1) * taken
+        # What was a lesion here stays one where it can be seen.
+        masks = torch.maximum(masks * (1 - part), lesions * taken)
+        return torch.lerp(images, moved, part).clamp_(0, 1), masks
 
     def _restyled(self, images: Tensor, rng: np.random.Generator) -> Tensor:
         """Some images moved by a random part of the way to their neighbour's colours."""

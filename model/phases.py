@@ -96,11 +96,10 @@ class Run:
         log: list[dict[str, float]] = []
         steps = 0
         for folder, recipe in zip(self.folders, self.recipes, strict=True):
-            seen = training.joined(validation) if recipe.whole else training
-            repeats = recipe.repeats_of(seen.ids)
+            repeats = recipe.repeats_of(training.ids)
             trainer = Trainer(
                 recipe,
-                Pictures.from_arrays(seen.images, seen.masks, repeats),
+                Pictures.from_arrays(training.images, training.masks, repeats),
                 held_out,
                 folder,
                 config=config,

@@ -56,8 +56,6 @@ class Recipe:
             plateau before a recipe that only decays. 0 = run to the end.
         keep_last: the averaged weights that are kept are the last ones, not the best: of a plateau,
             which is not over before a later recipe has brought its rate down.
-        whole: the pictures held out for validation are trained on too. For a last recipe, when
-            everything has been decided on them: it needs ``keep_last``.
         pooled: of the loss, see :func:`egeunet.model.losses.bce_dice`.
         repeat_from: pictures whose id is not smaller are shown ``repeats`` times an epoch:
             a source that is rare in the training part and common where the network is used.
@@ -73,7 +71,6 @@ class Recipe:
     seed: int = 0
     stop: int = 0
     keep_last: bool = False
-    whole: bool = False
     pooled: float = 0.0
     repeat_from: str = ""
     repeats: int = 1
@@ -101,8 +98,6 @@ class Recipe:
                 f"stop must lie in 0..{self.stages[-1].epochs}, the last stage's epochs, "
                 f"got {self.stop}"
             )
-        if self.whole and not self.keep_last:
-            raise InputError("whole needs keep_last: pictures that are trained on cannot choose")
         if not 0 <= self.pooled <= 1:
             raise InputError(f"pooled must lie in 0..1, got {self.pooled}")
         if self.repeats < 1:
@@ -154,16 +149,6 @@ _AT_256 = Recipe(
 )
 #: Widely zoomed, so that small lesions are seen large, and in the colours of other images.
 _WIDE = replace(STRONGER, zoom=(0.7, 2.2), restyle=0.3)
-_LAST = replace(
-    _AT_256,
-    stages=(Stage(256, 100, 8),),
-    learning_rate=1.2e-3,
-    seed=6,
-    stop=28,
-    keep_last=True,
-    pooled=0.75,
-    augmentation=replace(_WIDE, fade=0.25),
-)
 #: Recipes by name: runs one after another, each from the best weights of the one before.
 RECIPES: dict[str, tuple[Recipe, ...]] = {
     "isic2017": (
@@ -180,11 +165,16 @@ RECIPES: dict[str, tuple[Recipe, ...]] = {
             augmentation=_WIDE,
         ),
     ),
-    # Phases 7 and 8, from phase 6's weights: see docs/training.md.
+    # Phase 7, from phase 6's weights: docs/training.md.
     "isic2017-last": (
-        _LAST,
         replace(
-            _LAST, stages=(Stage(256, 28, 8),), learning_rate=1.1e-3, seed=7, stop=0, whole=True
+            _AT_256,
+            stages=(Stage(256, 24, 8),),
+            learning_rate=8e-4,
+            seed=6,
+            stop=0,
+            pooled=0.5,
+            augmentation=replace(_WIDE, paste=0.5),
         ),
     ),
 }

@@ -92,21 +92,6 @@ class PreparedData:
         splits = tuple(self.splits[row] for row in rows)
         return PreparedData(self.images[rows], self.masks[rows], tuple(ids), splits)
 
-    def joined(self, other: PreparedData) -> PreparedData:
-        """These pictures and then the other's, copied into memory.
-
-        Raises:
-            InputError: the sizes differ, or an id is in both.
-        """
-        if self.size != other.size:
-            raise InputError(f"pictures of {self.size} and {other.size} cannot be joined")
-        return PreparedData(
-            np.concatenate((self.images, other.images)),
-            np.concatenate((self.masks, other.masks)),
-            self.ids + other.ids,
-            self.splits + other.splits,
-        )
-
     def resized(self, height: int, width: int) -> PreparedData:
         """The same pictures smaller; itself where the size is the same.
 

@@ -149,7 +149,7 @@ def test_zoom_above_one_enlarges() -> None:
         ({"rotate": -10.0}, "rotate must be 0 or more, got -10.0"),
         ({"blank": float("nan")}, "blank must be 0 or more, got nan"),
         ({"gain": float("inf")}, "gain must be 0 or more, got inf"),
-        ({"fade": -0.5}, "fade must be 0 or more, got -0.5"),
+        ({"paste": -0.5}, "paste must be 0 or more, got -0.5"),
     ],
 )
 def test_bad_ranges_are_named(values: dict[str, Any], seen: str) -> None:
@@ -177,33 +177,50 @@ def test_blank_pictures_are_restyled_to_finite_values() -> None:
     assert torch.isfinite(restyled).all() and restyled.min() >= 0 and restyled.max() <= 1
 
 
-def disc(radius: int) -> tuple[Tensor, Tensor]:
-    """A dark lesion, a fifth of grey below its skin, and its mask."""
+def discs(*radii: int) -> tuple[Tensor, Tensor]:
+    """A lesion in each picture, 0.2 below its skin, every skin of its own colour."""
     y, x = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
-    mask = ((y - 32) ** 2 + (x - 32) ** 2 <= radius**2).float().expand(8, 1, -1, -1)
-    skin = torch.tensor([0.8, 0.6, 0.5]).view(1, 3, 1, 1)
-    return skin - 0.2 * mask, mask
+    far = (y - 32) ** 2 + (x - 32) ** 2
+    masks = torch.stack([(far <= radius**2).float()[None] * (radius > 0) for radius in radii])
+    skins = torch.rand(len(radii), 3, 1, 1, generator=torch.Generator().manual_seed(1))
+    return 0.4 + 0.4 * skins - 0.2 * masks, masks
 
 
-@settings(deadline=None, max_examples=15)
+def test_the_larger_lesion_of_the_image_before_is_pasted_on_this_ones_skin() -> None:
+    images, masks = discs(20, 8, 12)
+    new_images, new_masks = replace(OFF, paste=1.0)(images, masks, rng())
+    expected = torch.stack((masks[0], masks[0], masks[2]))  # 12 < 20, 20 > 8, 8 < 12
+    assert torch.allclose(new_masks, expected, atol=ROUNDING)
+    assert torch.allclose(new_images[[0, 2]], images[[0, 2]], atol=10 * ROUNDING)
+    skin, lesion = new_images[1, :, 0, 0], new_images[1, :, 32, 32]
+    assert torch.allclose(skin, images[1, :, 0, 0], atol=10 * ROUNDING)
+    assert torch.allclose(skin - lesion, torch.full((3,), 0.2), atol=1e-3)
+    untouched, _ = replace(OFF, paste=1e-12)(images, masks, rng())
+    assert torch.allclose(untouched, images, atol=10 * ROUNDING)
+
+
+def test_what_a_pasted_lesion_leaves_in_sight_stays_lesion() -> None:
+    images, masks = discs(20, 8)
+    masks[1] = masks[1].roll(24, 2)  # most of the small one lies beside the large one
+    images[1] = images[1].roll(24, 2)
+    _, new_masks = replace(OFF, paste=1.0)(images, masks, rng())
+    assert new_masks[1, 0, 32, 32] == 1 and new_masks[1, 0, 32, 62] == 1
+    assert new_masks[1].sum() > masks[0].sum()
+
+
+def test_a_lesion_without_skin_is_not_pasted() -> None:
+    images, masks = discs(60, 8)  # nothing but lesion in the first
+    new_images, new_masks = replace(OFF, paste=1.0)(images, masks, rng())
+    assert torch.allclose(new_masks, masks, atol=ROUNDING)
+    assert torch.allclose(new_images, images, atol=10 * ROUNDING)
+
+
+@settings(deadline=None, max_examples=10)
 @given(st.integers(0, 10**6))
-def test_a_faded_lesion_comes_nearer_to_its_skin_and_keeps_a_quarter(seed: int) -> None:
-    images, masks = disc(16)
-    faded, same = replace(OFF, fade=1.0)(images, masks, rng(seed))
-    assert torch.allclose(same, masks, atol=ROUNDING)
-    centre, corner = (slice(None), slice(None), 32, 32), (slice(None), slice(None), 0, 0)
-    left = (faded[corner] - faded[centre]) / 0.2  # (8, 3), of the contrast
-    assert ((left >= 0.25 - 1e-3) & (left <= 1 + 1e-3)).all()
-    assert left.std(0).min() > 0.02, "each lesion fades in its own way"
-    assert torch.allclose(faded[corner], images[corner], atol=1e-4), "the skin stays"
-    assert (left - left[:, :1]).abs().max() <= 1e-3, "all channels alike"
-
-
-@pytest.mark.parametrize("radius", [0, 60])
-def test_without_a_lesion_or_without_skin_nothing_fades(radius: int) -> None:
-    images, masks = disc(radius)
-    masks = masks * (radius > 0)
-    images = images * torch.linspace(0.9, 1, 64)  # a colour of its own in every column
-    faded, _ = replace(OFF, fade=1.0)(images, masks, rng())
-    assert torch.isfinite(faded).all()
-    assert torch.allclose(faded, images, atol=10 * ROUNDING)
+def test_pasting_keeps_shapes_and_ranges(seed: int) -> None:
+    images, masks = batch()
+    masks = masks * (torch.rand(4, 1, 1, 1) > 0.3)
+    new_images, new_masks = replace(Augmentation(), paste=1.0)(images, masks, rng(seed))
+    for old, new in ((images, new_images), (masks, new_masks)):
+        assert new.shape == old.shape and torch.isfinite(new).all()
+        assert new.min() >= 0 and new.max() <= 1

@@ -95,29 +95,3 @@ def test_a_recipe_that_stops_early_takes_the_steps_of_the_whole_one(
     assert stopped.optimizer["param_groups"][0]["lr"] == rates[-1] > whole.rate(3, 4)
     with pytest.raises(InputError, match=r"stop must lie in 0\.\.2"):
         replace(whole, stop=3)
-
-
-def test_a_last_recipe_trains_on_the_held_out_pictures_too(
-    tmp_path: Path, data: tuple[PreparedData, PreparedData]
-) -> None:
-    training, validation = data
-    validation = replace(validation, ids=tuple(f"held_out_{i}" for i in range(len(validation))))
-    last = replace(SECOND, repeats=1, keep_last=True, whole=True)
-    run = Run(tmp_path / "run", (replace(RECIPE, keep_last=True), last))
-    run.train(training, validation, compiled=False, progress=False)
-    states = [TrainingState.load(folder) for folder in run.folders]
-    assert [state.step for state in states] == [9, 16 // 4]  # of 12 pictures, then of 16
-    assert states[0].data_fingerprint != states[1].data_fingerprint
-    assert_same(states[1].best, states[1].averaged)  # pictures that train choose nothing
-    with pytest.raises(InputError, match="whole needs keep_last"):
-        replace(last, keep_last=False)
-    with pytest.raises(InputError, match="duplicate id"):
-        training.joined(training)
-    with pytest.raises(InputError, match="cannot be joined"):
-        training.joined(validation.resized(32, 32))
-
-
-def test_the_last_named_recipe_decides_nothing_on_pictures_it_trains_on() -> None:
-    plateau, rest = RECIPES["isic2017-last"]
-    assert not plateau.whole and rest.whole and rest.keep_last
-    assert rest.stop == 0 and plateau.stop < plateau.stages[-1].epochs

@@ -93,7 +93,6 @@ def test_any_text_is_a_stage_or_an_input_error(text: str) -> None:
         ({"validate_every": 0}, "validate_every must be >= 1, got 0"),
         ({"seed": -1}, "seed must be >= 0, got -1"),
         ({"pooled": 1.5}, r"pooled must lie in 0\.\.1, got 1\.5"),
-        ({"whole": True}, "whole needs keep_last"),
     ],
 )
 def test_bad_values_are_named(values: dict[str, Any], seen: str) -> None:

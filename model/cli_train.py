@@ -29,7 +29,7 @@ _EXAMPLES = """\
 examples:
   egeunet-train --data ISIC2017 --out build/run
   egeunet-train --data ISIC2017 --out build/run --resume
-  egeunet-train --data ISIC2017 --out build/run --recipe isic2017     (the shipped weights)
+  egeunet-train --data ISIC2017 --out build/run --recipe isic2017     (see docs/training.md)
   egeunet-train --data ISIC2017 --out build/ablated --ablation no-mask --stages 128x40x16
   torchrun --nproc-per-node 2 $(which egeunet-train) --data ISIC2017 --out build/run
   egeunet-train --out build/try --stages 64x2x8 --no-compile      (synthetic pictures)

@@ -106,8 +106,7 @@ class LeanTranslator(LeanBridge):
                 target = centred
             else:
                 offset = b.sub(offset, b.mul(factor, centre))
-            result = self.affine(target, factor, offset)
-        return result
+            return self.affine(target, factor, offset)
 
     def centres(self, x: str) -> bool:
         """Whether a GroupNorm centres ``x`` before it squares it.
@@ -188,10 +187,8 @@ class LeanTranslator(LeanBridge):
 
     def unscaled_norm(self, norm: ChannelLayerNorm, x: str, kept: Array) -> str:
         """LayerNorm without beta, times ``kept`` in place of gamma."""
-        b = self.b
-        with b.within("layer_norm"):
-            normed = self.times_deviation(self.centred(x, 1), 1, kept, norm.eps)
-        return normed
+        with self.b.within("layer_norm"):
+            return self.times_deviation(self.centred(x, 1), 1, kept, norm.eps)
 
     def scaled_norm(self, norm: nn.Module, x: str) -> tuple[str, Array]:
         """LayerNorm divided by the vector it returns, which the next operator takes over."""

@@ -42,8 +42,8 @@ class Augmentation:
         gain: log-range of a factor per colour channel (white balance).
         brightness, contrast, saturation: to either side of neutral.
         blank: probability of a blanked rectangle (cutout; the mask stays).
-        restyle: probability that an image takes, in part, the colours of the next one of the
-            batch: mean and deviation of each channel (Reinhard et al., 2001, in RGB).
+        restyle: probability that an image takes, in part, the colours of the one before it in
+            the batch: mean and deviation of each channel (Reinhard et al., 2001, in RGB).
         paste: probability that an image takes the lesion of the one before it in the batch, if
             that is the larger one (copy-paste, Ghiasi et al., CVPR 2021), moved by the difference
             of both skins' mean colours: large lesions in the surroundings of small ones.

@@ -115,8 +115,6 @@ class FinetunePlan:
         for name, weight in weights:
             if not 0 <= weight <= 100:
                 raise InputError(f"{name} must lie in 0..100, got {weight}")
-        if not 0 <= self.pooled <= 1:
-            raise InputError(f"pooled must lie in 0..1, got {self.pooled}")
         if not 0 <= self.synthetic <= 10_000:
             raise InputError(f"synthetic must lie in 0..10000, got {self.synthetic}")
         for phase in self.phases:
@@ -141,6 +139,7 @@ class FinetunePlan:
             ema=self.ema,
             validate_every=self.validate_every,
             seed=self.seed,
+            pooled=self.pooled,
             repeat_from=self.repeat_from,
             repeats=self.repeats,
         )

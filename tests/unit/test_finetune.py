@@ -1,10 +1,10 @@
-"""A fine-tuning: its plan, exact resume, and what its recipe exports."""
+"""A fine-tuning: exact resume, and what its recipe exports."""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,9 @@ from egeunet.model.data.synthetic import synthetic_dataset
 from egeunet.model.errors import InputError, OutputError
 from egeunet.model.metrics import counts, scores
 from egeunet.model.pictures import Pictures
-from egeunet.quantize import cli_finetune
-from egeunet.quantize.cli_quantize import parser
 from egeunet.quantize.finetune import Finetuner
 from egeunet.quantize.finetune_networks import network_of
-from egeunet.quantize.finetune_plan import PLANS, FinetunePlan, Phase
+from egeunet.quantize.finetune_plan import FinetunePlan, Phase
 from egeunet.quantize.finetune_result import finetuned_recipe
 from egeunet.quantize.finetune_validation import Validation
 from egeunet.quantize.recipe_file import StaticRecipe
@@ -147,39 +145,6 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
     run.loss.weights["encoder1"] = torch.full((8, 1, 1), torch.nan)
     with pytest.raises(InputError, match="loss nan, gradient nan at step 0"):
         run.run()
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: FinetunePlan(phases=()), "end with integer, got -"),
-        (lambda: FinetunePlan(phases=(PHASES[2], PHASES[0])), "got integer, norms"),
-        (lambda: FinetunePlan(phases=PHASES[:2]), "end with integer, got norms, float"),
-        (lambda: FinetunePlan(batch=0), "batch >= 1"),
-        (lambda: FinetunePlan(synthetic=-1), "synthetic must lie in 0..10000, got -1"),
-        (lambda: FinetunePlan(repeats=0), "repeats must be >= 1, got 0"),
-        (lambda: FinetunePlan(pooled=2), "pooled must lie in 0..1, got 2"),
-        (lambda: FinetunePlan(truth=-1), "truth must lie in 0..100, got -1"),
-        (lambda: FinetunePlan(ema=1.5), "ema"),
-        (lambda: Phase.parse("norms:2"), "KIND:EPOCHS:RATE, got 'norms:2'"),
-        (lambda: Phase.parse("norm:2:1e-3"), "norms, float, integer, got 'norm'"),
-        (lambda: Phase.parse("norms:0:1e-3"), "epochs >= 1"),
-        (lambda: Phase.parse("norms:2:2"), "rate in 0..1, got 2 and 2.0"),
-    ],
-)
-def test_a_plan_that_makes_no_sense(make: Callable[[], object], message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        make()
-
-
-def test_the_shipped_plan_shows_late_images_more_often() -> None:
-    ids = ("ISIC_0000000", "ISIC_0011402", "ISIC_0014000")
-    assert PLANS["isic2017"].repeats_of(ids).tolist() == [1, 3, 3]
-    assert PLANS["default"].repeats_of(ids).tolist() == [1, 1, 1]
-
-
-def test_phases_are_parsed() -> None:
-    assert Phase.parse("integer:12:2e-4") == Phase("integer", 12, 2e-4)
 
 
 # Going on with a recipe
@@ -321,24 +286,3 @@ def test_a_damaged_recipe_is_one_line(damage: str, saved: Path, tmp_path: Path) 
     path.write_bytes(contents[damage])
     with pytest.raises(InputError, match=r"r.safetensors: not a recipe of egeunet-quantize"):
         StaticRecipe.load(path)
-
-
-@pytest.mark.parametrize(
-    ("options", "weights"),
-    [((), [1.0, 3.0]), (("--mutual", "0"), [0.0, 0.0]), (("--mutual", "2"), [2.0, 2.0])],
-)
-def test_a_named_plan_is_as_mutual_as_is_asked(
-    options: tuple[str, ...], weights: list[float]
-) -> None:
-    arguments = ("finetune", "--data", "d", "--out", "o.safetensors", "--plan", "isic2017")
-    plan = cli_finetune._plan(parser().parse_args([*arguments, *options]))
-    assert [plan.mutual_of(phase) for phase in plan.phases] == weights
-    assert [plan.truth_of(phase) for phase in plan.phases] == [0.5, 0.25]
-
-
-def test_a_phase_is_not_mutual_in_a_plan_that_is_not() -> None:
-    phases = (Phase("integer", 1, 1e-4, mutual=1.0),)
-    with pytest.raises(InputError, match="phase integer is mutual and the plan is not"):
-        FinetunePlan(phases=phases)
-    with pytest.raises(InputError, match=r"truth must lie in 0\.\.100, got -1"):
-        FinetunePlan(phases=(Phase("integer", 1, 1e-4, truth=-1.0),))

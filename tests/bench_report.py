@@ -217,3 +217,11 @@ def evidence_of(index: int, shift: int, size: int = 256) -> Evidence:
     for axis in (0, 1):  # a border as wide as a network's
         soft = sum(np.roll(soft, step, axis) for step in range(-4, 5)) / 9  # type: ignore[assignment]
     return Evidence(image, mask, soft, np.roll(soft, shift, 1))
+
+
+def put(report: Any, path: str, value: object) -> None:
+    """Set a value by its path, for example ``rows.0.bytes``."""
+    *parents, last = [int(part) if part.isdecimal() else part for part in path.split(".")]
+    for part in parents:
+        report = report[part]
+    report[last] = value

@@ -33,13 +33,6 @@ def report() -> dict[str, Any]:
     return copy.deepcopy(_REPORT)
 
 
-def _set(report: Any, path: str, value: object) -> None:
-    *parents, last = [int(part) if part.isdecimal() else part for part in path.split(".")]
-    for part in parents:
-        report = report[part]
-    report[last] = value
-
-
 def test_a_report_survives_the_file(report: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "bench.json"
     path.write_text(json.dumps(report))
@@ -98,7 +91,7 @@ def test_other_files_are_one_line(tmp_path: Path, text: bytes, said: str) -> Non
 def test_wrong_and_contradictory_values_are_named(
     report: dict[str, Any], path: str, value: object, said: str
 ) -> None:
-    _set(report, path, value)
+    bench.put(report, path, value)
     for use in (check_report, html, markdown, lambda r: compare(r, _REPORT)):
         with pytest.raises(InputError, match=said) as caught:
             use(report)

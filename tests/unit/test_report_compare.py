@@ -18,13 +18,6 @@ def report() -> dict[str, Any]:
     return copy.deepcopy(_REPORT)
 
 
-def _set(report: Any, path: str, value: object) -> None:
-    *parents, last = [int(part) if part.isdecimal() else part for part in path.split(".")]
-    for part in parents:
-        report = report[part]
-    report[last] = value
-
-
 def test_a_report_does_not_differ_from_itself(report: dict[str, Any]) -> None:
     result = compare(report, copy.deepcopy(report))
     assert result.changes == () and result.rows_compared == 15
@@ -50,7 +43,7 @@ def test_a_report_does_not_differ_from_itself(report: dict[str, Any]) -> None:
 def test_what_became_worse_is_named(
     report: dict[str, Any], path: str, value: object, kind: str | None, what: str | None
 ) -> None:
-    _set(report, path, value)
+    bench.put(report, path, value)
     changes = compare(_REPORT, report).changes
     if kind is None:
         assert changes == ()

@@ -7,7 +7,7 @@ PACKAGES := model export quantize benchmarks
 # A folder of labelled images to measure on, as in `make export DATA=ISIC2017`; synthetic if empty.
 DATA ?=
 
-.PHONY: export results test lint format clean
+.PHONY: export results weights test lint format clean
 
 # The stamp depends on what decides the installed packages, so a second run installs nothing.
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -33,6 +33,28 @@ results: $(VENV)/installed
 	$(BIN)/python -m egeunet.benchmarks.readme_table build/results.json README.md
 	$(BIN)/egeunet-bench build/egeunet_int8.tflite --limit 4 --quick \
 	    --pictures docs/pictures/synthetic.png
+
+# The shipped weights and the recipes of their int8 files, trained anew: docs/training.md says what
+# each step does. What was stopped goes on from its checkpoint.
+W := build/weights
+TRAIN = $(BIN)/egeunet-train --data $(DATA) --out $(@D) \
+    $(if $(wildcard $(@D)/checkpoint.pt $(@D)/phase1/checkpoint.pt),--resume)
+FINETUNE = $(BIN)/egeunet-quantize finetune --data $(DATA) --out $@ \
+    $(if $(wildcard $(@:.safetensors=.run)/checkpoint.pt),--resume)
+
+weights: $(W)/int8.safetensors $(W)/small.safetensors
+
+$(W)/four/weights.safetensors: | $(VENV)/installed
+	$(if $(DATA),,$(error give the images: make weights DATA=ISIC2017))
+	$(TRAIN) --recipe isic2017
+$(W)/five.safetensors: $(W)/four/weights.safetensors
+	$(FINETUNE) --plan isic2017 --weights $<
+$(W)/six.safetensors: $(W)/five.safetensors
+	$(FINETUNE) --plan isic2017 --weights $(<:.safetensors=.weights.safetensors)
+$(W)/seven/weights.safetensors: $(W)/six.safetensors
+	$(TRAIN) --recipe isic2017-pasted --init $(<:.safetensors=.weights.safetensors)
+$(W)/int8.safetensors $(W)/small.safetensors: $(W)/%.safetensors: $(W)/seven/weights.safetensors
+	$(FINETUNE) --plan isic2017-$* --weights $<
 
 test: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup

@@ -149,6 +149,8 @@ _AT_256 = Recipe(
 )
 #: Widely zoomed, so that small lesions are seen large, and in the colours of other images.
 _WIDE = replace(STRONGER, zoom=(0.7, 2.2), restyle=0.3)
+#: The same, with large lesions laid into the surroundings of small ones.
+PASTED = replace(_WIDE, paste=0.5)
 #: Recipes by name: runs one after another, each from the best weights of the one before.
 RECIPES: dict[str, tuple[Recipe, ...]] = {
     "isic2017": (
@@ -166,7 +168,7 @@ RECIPES: dict[str, tuple[Recipe, ...]] = {
         ),
     ),
     # Phase 7, from phase 6's weights: docs/training.md.
-    "isic2017-last": (
+    "isic2017-pasted": (
         replace(
             _AT_256,
             stages=(Stage(256, 24, 8),),
@@ -174,7 +176,7 @@ RECIPES: dict[str, tuple[Recipe, ...]] = {
             seed=6,
             stop=0,
             pooled=0.5,
-            augmentation=replace(_WIDE, paste=0.5),
+            augmentation=PASTED,
         ),
     ),
 }

@@ -224,9 +224,9 @@ class Finetuner:
                 "mask_iou": found.mask_iou,
             }
         )
-        # Agreement with the reference is what the file is for, and it is less noisy than IoU.
-        # A reference that moves along could agree and be worse: it counts as well.
-        score = found.mask_iou
+        # The IoU is what an app gets. Of a reference that moves along its own counts, and that
+        # the student, which stands for it, follows.
+        score = found.iou
         if self.plan.mutual:
             score = (found.mask_iou + found.reference_iou) / 2
         if score > self.state.best_iou:

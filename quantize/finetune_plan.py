@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from egeunet.model.augment import Augmentation
 from egeunet.model.errors import InputError
-from egeunet.model.recipe import LATE, STRONGER, Recipe, Stage
+from egeunet.model.recipe import LATE, PASTED, STRONGER, Recipe, Stage
 from egeunet.quantize.static_form import StaticForm
 
 #: In this order: the network with static norms, whose statistics are the batch's while it
@@ -187,7 +187,7 @@ _ISIC2017 = FinetunePlan(
 
 _INT8 = replace(
     _ISIC2017,
-    phases=(Phase("float", 3, 8e-4, truth=0.25), Phase("integer", 12, 5e-4)),
+    phases=(Phase("float", 4, 8e-4, truth=0.25), Phase("integer", 20, 5e-4)),
     form=replace(
         _ISIC2017.form,
         float_pixels=64 * 64,
@@ -199,6 +199,7 @@ _INT8 = replace(
     ),
     truth=0.0,
     mutual=0.0,
+    augmentation=PASTED,
 )
 
 #: Plans by name. ``isic2017`` made the shipped weights, ``isic2017-int8`` the recipe of their int8

@@ -202,8 +202,8 @@ _INT8 = replace(
     augmentation=PASTED,
 )
 
-#: Plans by name. ``isic2017`` made the shipped weights, ``isic2017-int8`` the recipe of their int8
-#: file and ``isic2017-small`` that of fewest bytes.
+#: Plans by name. ``isic2017`` is phases 5 and 6 of the shipped weights, ``isic2017-int8`` made the
+#: recipe of their int8 file and ``isic2017-small`` that of fewest bytes.
 PLANS: dict[str, FinetunePlan] = {
     "default": FinetunePlan(),
     "isic2017": _ISIC2017,

@@ -37,15 +37,15 @@ results: $(VENV)/installed
 # The shipped weights and the recipes of their int8 files, trained anew: docs/training.md says what
 # each step does. What was stopped goes on from its checkpoint.
 W := build/weights
-TRAIN = $(BIN)/egeunet-train --data $(DATA) --out $(@D) \
+IMAGES = $(or $(DATA),$(error give the images: make weights DATA=ISIC2017))
+TRAIN = $(BIN)/egeunet-train --data $(IMAGES) --out $(@D) \
     $(if $(wildcard $(@D)/checkpoint.pt $(@D)/phase1/checkpoint.pt),--resume)
-FINETUNE = $(BIN)/egeunet-quantize finetune --data $(DATA) --out $@ \
+FINETUNE = $(BIN)/egeunet-quantize finetune --data $(IMAGES) --out $@ \
     $(if $(wildcard $(@:.safetensors=.run)/checkpoint.pt),--resume)
 
 weights: $(W)/int8.safetensors $(W)/small.safetensors
 
 $(W)/four/weights.safetensors: | $(VENV)/installed
-	$(if $(DATA),,$(error give the images: make weights DATA=ISIC2017))
 	$(TRAIN) --recipe isic2017
 $(W)/five.safetensors: $(W)/four/weights.safetensors
 	$(FINETUNE) --plan isic2017 --weights $<

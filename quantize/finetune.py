@@ -226,9 +226,8 @@ class Finetuner:
         )
         # The IoU is what an app gets. Of a reference that moves along its own counts, and that
         # the student, which stands for it, follows.
-        score = found.iou
-        if self.plan.mutual:
-            score = (found.mask_iou + found.reference_iou) / 2
+        together = (found.mask_iou + found.reference_iou) / 2
+        score = together if self.plan.mutual else found.iou
         if score > self.state.best_iou:
             self.state.best_iou, self.state.best = score, copied(averaged)
         bar.set_postfix(

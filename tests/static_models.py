@@ -5,11 +5,16 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from egeunet.model import EGEUNet, EGEUNetConfig
+from egeunet.model import EGEUNet, EGEUNetConfig, ModelContract
+from egeunet.quantize.static_form import StaticForm
+from egeunet.quantize.static_graph import build_static_graph
 from egeunet.quantize.static_norms import StaticNorm, norm_names, replace_module
+from egeunet.quantize.trained_graph import TrainedGraph
 
 #: Size of the images: the deepest maps are 2 x 2, no Hadamard map is larger than its grid.
 SIZE = 64
+CONTRACT = ModelContract(SIZE, SIZE)
+SLICED = StaticForm(dense_bridges=(), gelu="table")
 
 
 def random_network(seed: int = 0, **changes: object) -> EGEUNet:
@@ -48,3 +53,8 @@ def images(count: int, seed: int = 0, size: int = SIZE) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.rand(count, 3, 8, 8, generator=generator)
     return nn.functional.interpolate(coarse, (size, size), mode="bilinear", align_corners=True)
+
+
+def graph_of(model: EGEUNet, form: StaticForm = SLICED) -> TrainedGraph:
+    """The static graph of a network with static norms, in float64."""
+    return TrainedGraph(build_static_graph(model, CONTRACT, form)).double()

@@ -96,7 +96,7 @@ def test_pictures_of_one_colour(exported: Export, weights: Path) -> None:
     images = np.stack([np.full((256, 256, 3), colour, np.uint8) for colour in colours])
     expected = open_runner(weights)(images)[..., 0]
     found = open_runner(exported("tflite", "int8-tuned").path)(images)[..., 0]
-    assert ((found >= 0.5) == (expected >= 0.5)).mean((1, 2)).min() > 0.95
+    assert ((found >= 0.5) == (expected >= 0.5)).mean((1, 2)).min() > 0.97
 
 
 def test_a_second_export_gives_the_same_bytes(exported: Export, tmp_path: Path) -> None:

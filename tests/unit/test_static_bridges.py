@@ -18,13 +18,9 @@ from egeunet.quantize.static_bridge import static_bridge
 from egeunet.quantize.static_form import StaticForm
 from egeunet.quantize.static_graph import StaticTranslator, build_static_graph, static_names
 from egeunet.quantize.trained_graph import TrainedGraph
+from static_models import CONTRACT, graph_of
 
-CONTRACT = ModelContract(static_models.SIZE, static_models.SIZE)
 IMAGES = static_models.images(2)
-
-
-def graph_of(model: EGEUNet, form: StaticForm) -> TrainedGraph:
-    return TrainedGraph(build_static_graph(model, CONTRACT, form)).double()
 
 
 @pytest.mark.parametrize("level", [1, 3])

@@ -12,7 +12,7 @@ from torch import nn
 
 import static_models
 from egeunet.export.interpret import _OPERATORS
-from egeunet.model import EGEUNet, ModelContract
+from egeunet.model import ModelContract
 from egeunet.model.errors import InputError
 from egeunet.model.layers import ChannelLayerNorm
 from egeunet.quantize.static_folding import enlarged_from, is_static, scale_and_centre
@@ -21,14 +21,9 @@ from egeunet.quantize.static_graph import build_static_graph, static_names
 from egeunet.quantize.static_norms import StaticNorm, norm_names
 from egeunet.quantize.taps import TappedNetwork
 from egeunet.quantize.trained_graph import TrainedGraph
+from static_models import CONTRACT, SLICED, graph_of
 
-CONTRACT = ModelContract(static_models.SIZE, static_models.SIZE)
 IMAGES = static_models.images(2)
-SLICED = StaticForm(dense_bridges=(), gelu="table")
-
-
-def graph_of(model: EGEUNet, form: StaticForm = SLICED) -> TrainedGraph:
-    return TrainedGraph(build_static_graph(model, CONTRACT, form)).double()
 
 
 @pytest.mark.parametrize(

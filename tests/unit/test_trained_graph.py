@@ -8,13 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import static_models
 from egeunet.export.graph import Graph, GraphBuilder
 from egeunet.export.tflite.emit import emit_tflite
-from egeunet.model import EGEUNet, ModelContract, load_weights
+from egeunet.model import EGEUNet, load_weights
 from egeunet.quantize.calibration import Calibration
 from egeunet.quantize.finetune_plan import PLANS
 from egeunet.quantize.int8 import quantize_int8
@@ -23,17 +21,11 @@ from egeunet.quantize.scale_ties import float_outputs
 from egeunet.quantize.static_form import StaticForm
 from egeunet.quantize.static_graph import StaticGraph, build_static_graph, static_names
 from egeunet.quantize.static_norms import norm_names, with_static_norms
-from egeunet.quantize.trained_graph import (
-    TrainedGraph,
-    grid,
-    kernel_on_grid,
-    on_grid,
-    scale_groups,
-)
+from egeunet.quantize.trained_graph import TrainedGraph, grid, scale_groups
+from static_models import CONTRACT
 
 Build = Callable[[GraphBuilder], str]
 
-CONTRACT = ModelContract(static_models.SIZE, static_models.SIZE)
 RELU = StaticForm((1,), "all-tensor", "relu", scale_steps=4)
 FINETUNED = PLANS["isic2017"].form
 SMALL = StaticForm((1,), "all-tensor", "relu", (), 4, 2, "size")
@@ -294,26 +286,3 @@ def test_a_constant_that_shares_a_scale_is_clipped_to_it() -> None:
     data = network.trained().values[constant].data
     assert data is not None
     assert data.max() == pytest.approx(5 / np.e, rel=1e-4)
-
-
-@settings(deadline=None, max_examples=40)
-@given(st.floats(-50, 0), st.floats(0, 50), st.floats(-60, 60))
-def test_on_grid_rounds_within_and_clips_outside(low: float, high: float, x: float) -> None:
-    bounds = torch.tensor(low), torch.tensor(high)
-    scale, zero = (float(part) for part in grid(*bounds))
-    once = on_grid(torch.tensor([x]), *bounds)
-    assert torch.allclose(on_grid(once, *bounds), once)
-    least, most = (-128 - zero) * scale, (127 - zero) * scale
-    assert abs(float(once) - np.clip(x, least, most)) <= scale / 2 * 1.001 + 1e-6
-    assert float(on_grid(torch.zeros(1), *bounds)) == 0  # what padding puts in
-
-
-@pytest.mark.parametrize("axis", [0, 3, None])
-def test_kernels_are_rounded_per_channel_or_whole(axis: int | None) -> None:
-    kernel = torch.randn(4, 3, 3, 5) * torch.logspace(0, 2, 4)[:, None, None, None]
-    result = kernel_on_grid(kernel, axis)
-    others = [i for i in range(4) if i != axis]
-    step = kernel.abs().amax(others, keepdim=True) / 127
-    assert ((result - kernel).abs() <= step / 2 * 1.001).all()
-    levels = result / step
-    assert torch.allclose(levels, levels.round(), atol=1e-3)
